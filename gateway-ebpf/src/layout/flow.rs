@@ -1,0 +1,43 @@
+//! Map `flows`: one entry per steered TCP connection, at its edge.
+
+use super::{Address, map_pod};
+
+/// Flows the table holds unless the configuration says otherwise. Never written down as an LRU map: those evict early
+/// and by guess, and losing an entry loses a connection.
+pub const DEFAULT_MAX_FLOWS: u32 = 1 << 20;
+
+/// Seconds a closing flow is kept, so that the last acknowledgements still find their way.
+pub const CLOSING_LINGER_S: u32 = 30;
+
+map_pod! {
+    /// A connection as its packets name it. The service number stands for virtual address and port: the shorter the
+    /// key, the faster the table.
+    pub struct FlowKey {
+        /// The client's address.
+        pub client: Address,
+        /// The client's TCP port.
+        pub client_port: u16,
+        /// Which service, by its number in `services`.
+        pub service: u16,
+    }
+}
+
+map_pod! {
+    /// Who holds the connection, and what tells it from another one on the same addresses and ports.
+    pub struct Flow {
+        /// The member that holds it, by its number in `nodes`.
+        pub node: u32,
+        /// CRC-32 of the key found in the first segment; 0 if none was found and the 4-tuple decided.
+        pub key_hash: u32,
+        /// What the client acknowledges until the owner has spoken: our cookie plus one. Segments that still carry it
+        /// are marked for admission.
+        pub first_ack: u32,
+        /// When the last packet passed, in seconds since boot (CLOCK_MONOTONIC).
+        pub last_seen_s: u32,
+        /// 1 once FIN or RST was seen: the flow goes after a short silence.
+        pub closing: u32,
+        /// The cookie slot of the last SYN seen for this flow while it lived, 0 for none. A segment in the following
+        /// slots may belong to a new connection on the same 4-tuple and has its cookie checked.
+        pub syn_slot: u32,
+    }
+}

@@ -1,0 +1,1 @@
+//! ringsteer: eBPF/XDP connection steering for websocket messaging fleets.
