@@ -1,7 +1,7 @@
 //! Keys and values of the pinned maps.
 //!
 //! The field names are an interface: `bpftool map dump` prints them, and an operator reads them without our source.
-//! Hence plain integers in host byte order, times as seconds, addresses always as 16 bytes (IPv4 as `::ffff:a.b.c.d`,
+//! Hence plain integers in host byte order, times as nanoseconds since boot, addresses always as 16 bytes (IPv4 as `::ffff:a.b.c.d`,
 //! so a dump ends in the four decimals one knows), and no padding the compiler chose.
 
 pub mod flow;
