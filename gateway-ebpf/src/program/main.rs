@@ -1,1 +1,85 @@
+//! The kernel programs: XDP `steer` at the edge, tc `admit` at the owner.
+//!
+//! A packet's way, by file:
+//!
+//! * [`steer`]: what kind of packet it is, and the established flow, the hot path;
+//! * [`handshake`]: SYN in, SYN+ACK with a cookie out; RST where one is due;
+//! * [`bind`]: the first segment, from cookie over key and ring to a flow;
+//! * [`forward`]: into the tunnel or up to this node's TCP stack;
+//! * [`untunnel`]: out of the tunnel;
+//! * [`icmp`]: errors about a flow follow the flow;
+//! * [`admit`]: the socket is created from the first segment.
+//!
+//! Each step returns an XDP action it has counted, or the [`Counter`] of the drop, which is counted once, here.
+#![no_std]
+#![no_main]
 
+mod admit;
+mod bind;
+mod clock;
+mod forward;
+mod handshake;
+mod icmp;
+mod log;
+mod maps;
+mod packet;
+mod scan;
+mod steer;
+mod untunnel;
+
+use aya_ebpf::{
+    bindings::xdp_action,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use ringsteer_ebpf::layout::stats::Counter;
+
+/// What becomes of a packet: an XDP action already counted, or the reason to drop it.
+type Verdict = Result<u32, Counter>;
+
+/// Steers what arrives for a service, and takes packets out of the tunnel.
+#[xdp]
+pub fn steer(ctx: XdpContext) -> u32 {
+    match steer::packet(&ctx) {
+        Ok(action) => action,
+        Err(reason) => {
+            maps::count(reason);
+            xdp_action::XDP_DROP
+        }
+    }
+}
+
+/// Has the TCP stack create the socket of a connection that `steer` bound to this node.
+#[classifier]
+pub fn admit(ctx: TcContext) -> i32 {
+    admit::packet(&ctx)
+}
+
+/// Bumped with a build, so that `bpftool` and a test can tell two builds apart.
+#[unsafe(no_mangle)]
+static VARIANT: [u8; 16] = variant();
+
+const fn variant() -> [u8; 16] {
+    let mut padded = [0; 16];
+    let text = match option_env!("RINGSTEER_VARIANT") {
+        Some(text) => text.as_bytes(),
+        None => b"release",
+    };
+    let mut index = 0;
+    while index < text.len() && index < padded.len() {
+        padded[index] = text[index];
+        index += 1;
+    }
+    padded
+}
+
+/// The kfunc that admission calls is for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: nothing here can panic; the verifier would refuse a program that still had a way into this loop.
+    unsafe { core::hint::unreachable_unchecked() }
+}
