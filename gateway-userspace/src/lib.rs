@@ -1,1 +1,5 @@
 //! ringsteer: eBPF/XDP connection steering for websocket messaging fleets.
+
+pub mod config;
+pub mod control;
+pub mod ring;
