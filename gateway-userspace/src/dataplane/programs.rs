@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapInfo, MapType},
-    programs::{SchedClassifier, Xdp},
+    programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
 
 use super::{
@@ -60,10 +60,10 @@ impl Dataplane {
             loader.map_pin_path(name, settings.pin_dir.join(name));
         }
         let loaded = loader.load(&bytes).map_err(anyhow::Error::from).and_then(|mut ebpf| {
-            let steer: &mut Xdp = program(&mut ebpf, "steer")?;
+            let steer: &mut Xdp = loaded(&mut ebpf, "steer")?;
             steer.load().context("the kernel refused the program `steer`")?;
             let btf_id = steer.info()?.btf_id().context("the program `steer` carries no BTF")?;
-            let admit: &mut SchedClassifier = program(&mut ebpf, "admit")?;
+            let admit: &mut SchedClassifier = loaded(&mut ebpf, "admit")?;
             admit.load().context("the kernel refused the program `admit`")?;
             let maps = Maps::take(&mut ebpf, &parsed, btf_id)?;
             Ok(Self { ebpf, pin_dir: settings.pin_dir.clone(), maps })
@@ -78,13 +78,13 @@ impl Dataplane {
     }
 
     /// The XDP program.
-    pub fn steer(&mut self) -> Result<&mut Xdp> {
-        program(&mut self.ebpf, "steer")
+    pub fn steer(&mut self) -> Result<&mut Xdp, ProgramError> {
+        loaded(&mut self.ebpf, "steer")
     }
 
     /// The tc program.
-    pub fn admit(&mut self) -> Result<&mut SchedClassifier> {
-        program(&mut self.ebpf, "admit")
+    pub fn admit(&mut self) -> Result<&mut SchedClassifier, ProgramError> {
+        loaded(&mut self.ebpf, "admit")
     }
 
     /// The programs' log lines, for `aya-log`.
@@ -94,12 +94,13 @@ impl Dataplane {
 }
 
 /// A program of the object, by name.
-pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+pub(super) fn loaded<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, ProgramError>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {
-    let program = ebpf.program_mut(name).with_context(|| format!("the object has no program `{name}`"))?;
-    Ok(program.try_into()?)
+    // `Dataplane::load` has found both programs in the object.
+    let Some(program) = ebpf.program_mut(name) else { return Err(ProgramError::NotLoaded) };
+    program.try_into()
 }
 
 /// The error, with the likely cause in front where the kernel's answer alone does not tell.
