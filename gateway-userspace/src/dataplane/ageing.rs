@@ -17,7 +17,15 @@ mod tests {
     use super::*;
 
     fn flow(last_seen_s: u64, closing: u32) -> Flow {
-        Flow { last_seen_ns: last_seen_s * 1_000_000_000, node: 1, key_hash: 0, first_ack: 0, last_ack: 0, closing, syn_slot: 0 }
+        Flow {
+            last_seen_ns: last_seen_s * 1_000_000_000,
+            node: 1,
+            key_hash: 0,
+            first_ack: 0,
+            last_ack: 0,
+            closing,
+            syn_slot: 0,
+        }
     }
 
     #[test]

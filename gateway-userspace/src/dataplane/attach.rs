@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode,
     links::{FdLink, LinkError, PinnedLink},
     tc::{SchedClassifierLink, TcAttachOptions},
     xdp::XdpLink,
@@ -117,57 +117,67 @@ impl Dataplane {
         Ok(None)
     }
 
-    fn replace_steer(&mut self, link: FdLink) -> Result<(), ProgramError> {
+    fn replace_steer(&mut self, link: FdLink) -> Result<()> {
         let program: &mut Xdp = super::programs::loaded(&mut self.ebpf, "steer")?;
         let id = program.attach_to_link(XdpLink::try_from(link)?)?;
         // Taken back, so that it does not hang on this process; the pin holds it.
-        program.take_link(id).map(drop)
+        program.take_link(id)?;
+        Ok(())
     }
 
-    fn replace_admit(&mut self, link: FdLink) -> Result<(), ProgramError> {
+    fn replace_admit(&mut self, link: FdLink) -> Result<()> {
         let program: &mut SchedClassifier = super::programs::loaded(&mut self.ebpf, "admit")?;
         let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
-        program.take_link(id).map(drop)
+        program.take_link(id)?;
+        Ok(())
     }
 
     fn attach_admit(&mut self, interface: &str) -> Result<FdLink> {
         let program = self.admit()?;
-        let attach = |program: &mut SchedClassifier| -> Result<FdLink, ProgramError> {
+        let attach = |program: &mut SchedClassifier| -> Result<FdLink> {
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
             let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
-            program.take_link(id)?.try_into().map_err(ProgramError::from)
+            Ok(program.take_link(id)?.try_into()?)
         };
-        attach(program).map_err(|error| no_interface(interface, error)).with_context(|| format!("cannot attach `admit` to {interface}"))
+        attach(program)
+            .map_err(|error| no_interface(interface, error))
+            .with_context(|| format!("cannot attach `admit` to {interface}"))
     }
 
     fn attach_steer(&mut self, interface: &str, modes: &[Mode]) -> Result<(FdLink, Mode)> {
         let program = self.steer()?;
         let mut refusals = Vec::new();
         for &mode in modes {
-            let attach = |program: &mut Xdp| -> Result<FdLink, ProgramError> {
+            let attach = |program: &mut Xdp| -> Result<FdLink> {
                 let id = program.attach(interface, mode.flag())?;
-                program.take_link(id)?.try_into().map_err(ProgramError::from)
+                Ok(program.take_link(id)?.try_into()?)
             };
             match attach(program) {
                 Ok(link) => return Ok((link, mode)),
                 Err(error) => refusals.push(format!("{}: {:#}", mode.name(), no_interface(interface, error))),
             }
         }
-        bail!("cannot attach `steer` to {interface} ({}); another XDP program there shows in `ip link show {interface}`", refusals.join("; "))
+        bail!(
+            "cannot attach `steer` to {interface} ({}); another XDP program there shows in `ip link show {interface}`",
+            refusals.join("; ")
+        )
     }
 }
 
 /// Whether an update failed because the link's interface is gone.
-fn outlived(error: &ProgramError) -> bool {
-    matches!(error, ProgramError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::ENOLINK))
+fn outlived(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.raw_os_error() == Some(libc::ENOLINK))
 }
 
 /// The error, in plain words if the interface does not exist.
-fn no_interface(interface: &str, error: ProgramError) -> anyhow::Error {
+fn no_interface(interface: &str, error: anyhow::Error) -> anyhow::Error {
     if nix::net::if_::if_nametoindex(interface).is_err() {
         return anyhow::anyhow!("there is no interface `{interface}` here; `ip link` lists those there are");
     }
-    anyhow::Error::from(error)
+    error
 }
 
 /// The pinned link at `path`, if there is one.
@@ -195,7 +205,9 @@ fn link_pins(directory: &Path) -> Result<Vec<PathBuf>> {
 
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
         _ => Ok(()),
     }
 }

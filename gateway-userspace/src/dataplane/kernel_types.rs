@@ -120,7 +120,9 @@ impl KernelTypes {
 
     fn name_is(&self, offset: u32, name: &str) -> bool {
         let at = self.strings + offset as usize;
-        self.data.get(at..at + name.len() + 1).is_some_and(|bytes| bytes.ends_with(&[0]) && bytes.starts_with(name.as_bytes()))
+        self.data
+            .get(at..at + name.len() + 1)
+            .is_some_and(|bytes| bytes.ends_with(&[0]) && bytes.starts_with(name.as_bytes()))
     }
 
     fn find(&self, kind: u32, name: &str) -> Option<(u32, Type)> {

@@ -52,7 +52,11 @@ impl Maps {
             stats: take("stats")?.try_into()?,
             ring: take("ring")?.try_into()?,
             ring_template: RingTemplate {
-                map: object.maps.get("ring").and_then(aya_obj::Map::inner).context("the map `ring` has no inner map")?,
+                map: object
+                    .maps
+                    .get("ring")
+                    .and_then(aya_obj::Map::inner)
+                    .context("the map `ring` has no inner map")?,
                 btf: btf_by_id(btf_id).context("cannot open the programs' BTF")?,
             },
         })

@@ -14,7 +14,9 @@ static EMBEDDED: &[u8] = aya::include_bytes_aligned!(env!("RINGSTEER_OBJECT"));
 /// The object file to load: the one given, or else the embedded one.
 pub fn read(path: Option<&Path>) -> Result<Vec<u8>> {
     match path {
-        Some(path) => std::fs::read(path).with_context(|| format!("cannot read the kernel programs from {}", path.display())),
+        Some(path) => {
+            std::fs::read(path).with_context(|| format!("cannot read the kernel programs from {}", path.display()))
+        }
         None => Ok(EMBEDDED.to_vec()),
     }
 }
@@ -32,7 +34,11 @@ const INSTRUCTION: usize = 8;
 pub fn link(object: &mut [u8], types: &KernelTypes) -> Result<()> {
     let type_id = types.function(ASSIGN_REQSK_NAME)?;
     let elf = object::File::parse(&*object).context("the kernel programs are not an ELF object")?;
-    let code: Vec<_> = elf.sections().filter(|section| section.kind() == SectionKind::Text).filter_map(|section| section.file_range()).collect();
+    let code: Vec<_> = elf
+        .sections()
+        .filter(|section| section.kind() == SectionKind::Text)
+        .filter_map(|section| section.file_range())
+        .collect();
     drop(elf);
     let placeholder = u32::try_from(ASSIGN_REQSK).expect("helper numbers are 32 bits").to_le_bytes();
     let mut linked = 0;
@@ -45,6 +51,9 @@ pub fn link(object: &mut [u8], types: &KernelTypes) -> Result<()> {
             }
         }
     }
-    ensure!(linked > 0, "the kernel programs contain no call to {ASSIGN_REQSK_NAME}: this object was not built by `cargo xtask build-ebpf`");
+    ensure!(
+        linked > 0,
+        "the kernel programs contain no call to {ASSIGN_REQSK_NAME}: this object was not built by `cargo xtask build-ebpf`"
+    );
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapInfo, MapType},
+    maps::MapInfo,
     programs::{Program, ProgramError, SchedClassifier, Xdp},
 };
 
@@ -105,7 +105,10 @@ where
 
 /// The error, with the likely cause in front where the kernel's answer alone does not tell.
 fn explained(error: anyhow::Error) -> anyhow::Error {
-    let denied = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|io| io.raw_os_error() == Some(libc::EPERM));
+    let denied = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.raw_os_error() == Some(libc::EPERM));
     if denied {
         return error.context("not allowed to load BPF programs: run the agent as root, or give it CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON");
     }
@@ -124,7 +127,8 @@ struct Pins {
 impl Pins {
     fn prepare(directory: &Path) -> Result<Self> {
         let created = !directory.exists();
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot create the pin directory {}", directory.display()))?;
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create the pin directory {}", directory.display()))?;
         if !is_bpffs(directory)? {
             if created {
                 let _ = std::fs::remove_dir(directory);
@@ -143,8 +147,9 @@ impl Pins {
         for &name in &self.present {
             let wanted = object.maps.get(name).with_context(|| format!("the object has no map `{name}`"))?;
             let path = self.directory.join(name);
-            let pinned = MapInfo::from_pin(&path).with_context(|| format!("cannot open the pinned map {}", path.display()))?;
-            let same = pinned.map_type()? == MapType::try_from(wanted.map_type())?
+            let pinned =
+                MapInfo::from_pin(&path).with_context(|| format!("cannot open the pinned map {}", path.display()))?;
+            let same = pinned.map_type()? as u32 == wanted.map_type()
                 && pinned.key_size() == wanted.key_size()
                 && pinned.value_size() == wanted.value_size();
             ensure!(
@@ -174,6 +179,7 @@ impl Pins {
 
 /// Whether a directory lies on a BPF file system.
 fn is_bpffs(directory: &Path) -> Result<bool> {
-    let found = nix::sys::statfs::statfs(directory).with_context(|| format!("cannot look at {}", directory.display()))?;
+    let found =
+        nix::sys::statfs::statfs(directory).with_context(|| format!("cannot look at {}", directory.display()))?;
     Ok(found.filesystem_type() == nix::sys::statfs::FsType(libc::BPF_FS_MAGIC as _))
 }
