@@ -1,7 +1,7 @@
 //! Late binding: the owner is chosen at the first data segment, by the key in it.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_F_CURRENT_NETNS, bpf_sock_tuple, xdp_md},
+    bindings::{BPF_ANY, BPF_F_CURRENT_NETNS, bpf_sock_tuple},
     helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
@@ -27,9 +27,14 @@ use crate::{
     scan,
 };
 
-/// A segment of no known flow, SYN apart.
+/// A segment of no known flow, SYN apart. Gives the XDP action, counted.
 #[inline(never)]
-pub fn unknown(ctx: &XdpContext, service: &Service, key: &FlowKey) -> Verdict {
+pub fn unknown(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
+    crate::action(without_flow(ctx, service, key))
+}
+
+#[inline(always)]
+fn without_flow(ctx: &XdpContext, service: &Service, key: &FlowKey) -> Verdict {
     let Some(segment) = Segment::read(ctx) else { return Err(Counter::drop_malformed) };
     if segment.has(flag::ACK) && !segment.any(flag::RST) {
         match proof(&segment)? {
@@ -47,25 +52,29 @@ pub fn unknown(ctx: &XdpContext, service: &Service, key: &FlowKey) -> Verdict {
     handshake::reset(ctx, &segment, Counter::rst_unknown_flow)
 }
 
-/// A segment that arrives for a live flow after a SYN did: of a new connection on the same addresses and ports, or
-/// `None` if it is the old one's.
+/// What [`renewed`] returns for a segment of the flow that is already there.
+pub const SAME: u32 = u32::MAX;
+
+/// A segment that arrives for a live flow after a SYN did. Gives the XDP action, counted, if it is of a new connection
+/// on the same addresses and ports, and [`SAME`] if it is the old one's.
 #[inline(never)]
-pub fn renewed(ctx: &XdpContext, service: &Service, key: &FlowKey) -> Option<Verdict> {
-    let segment = Segment::read(ctx)?;
+pub fn renewed(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
+    let Some(segment) = Segment::read(ctx) else { return SAME };
     if !segment.has(flag::ACK) || segment.any(flag::RST) {
-        return None;
+        return SAME;
     }
-    match proof(&segment) {
-        Ok(cookie::Verdict::Foreign) => None,
-        Ok(cookie::Verdict::Early) => Some(Err(Counter::drop_early_segment)),
+    let verdict = match proof(&segment) {
+        Ok(cookie::Verdict::Foreign) => return SAME,
+        Ok(cookie::Verdict::Early) => Err(Counter::drop_early_segment),
         Ok(cookie::Verdict::Valid { .. }) => {
             if segment.payload > 0 {
                 count(Counter::rebound);
             }
-            Some(first(ctx, service, key, &segment))
+            first(ctx, service, key, &segment)
         }
-        Err(reason) => Some(Err(reason)),
-    }
+        Err(reason) => Err(reason),
+    };
+    crate::action(verdict)
 }
 
 /// What the segment's acknowledgement number proves.
@@ -102,9 +111,12 @@ fn first(ctx: &XdpContext, service: &Service, key: &FlowKey, segment: &Segment) 
         Key::Hash(hash) => (hash, hash),
         Key::None => (tuple_hash(segment), 0),
     };
+    let Some(scratch) = maps::scratch() else { return Err(Counter::drop_internal) };
+    // SAFETY: the scratch memory is this CPU's own.
+    let zero = unsafe { (*scratch).zero };
     // One read of the slot: this packet sees one ring.
     let Some(ring) = RING.get_value(0, &0) else { return Err(Counter::drop_no_ring) };
-    let Some(index) = ring::owner_index(&ring.points, ring.point_count, position) else {
+    let Some(index) = ring::owner_index(&ring.points, ring.point_count, position, zero) else {
         return Err(Counter::drop_no_ring);
     };
     let node = ring.points[index].node;

@@ -1,7 +1,7 @@
 //! To the node that holds a flow: up this node's own TCP stack, or through the tunnel.
 
 use aya_ebpf::{
-    bindings::{bpf_fib_lookup as FibLookup, xdp_action, xdp_md},
+    bindings::{bpf_fib_lookup as FibLookup, xdp_action},
     helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_xdp_adjust_head},
     programs::XdpContext,
 };

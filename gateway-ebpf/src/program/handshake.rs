@@ -1,11 +1,7 @@
 //! Answers that the edge gives itself: SYN+ACK with a cookie, and RST. Both are made of the packet that asked for them
 //! and are never longer than it by more than TCP options, so nobody can use us to amplify anything.
 
-use aya_ebpf::{
-    bindings::{xdp_action, xdp_md},
-    helpers::generated::bpf_xdp_load_bytes,
-    programs::XdpContext,
-};
+use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_xdp_load_bytes, programs::XdpContext};
 use ringsteer_ebpf::{
     cookie::{self, Options, RCV_WSCALE, SYN_ACK_WINDOW},
     layout::{service::Service, stats::Counter},
@@ -26,28 +22,30 @@ use crate::{
 /// The client's MSS if its SYN names none (RFC 9293 section 3.7.1).
 const DEFAULT_MSS: u16 = 536;
 
-/// Answers a SYN with a cookie.
+/// Answers a SYN with a cookie. Gives the XDP action, counted.
 #[inline(never)]
-pub fn answer(ctx: &XdpContext, service: &Service) -> Verdict {
+pub fn answer(ctx: &XdpContext, service: &Service) -> u32 {
+    crate::action(syn_ack(ctx, service))
+}
+
+#[inline(always)]
+fn syn_ack(ctx: &XdpContext, service: &Service) -> Verdict {
     let Some(segment) = Segment::read(ctx) else { return Err(Counter::drop_malformed) };
     let Some(scratch) = maps::scratch() else { return Err(Counter::drop_internal) };
     let options_length = segment.payload_at - (L4_AT + TCP) as u32;
-    // SAFETY: the scratch memory is this CPU's own; its option area takes MAX bytes, and the helper checks the range
+    // SAFETY: the scratch memory is this CPU's own; its option area takes 64 bytes, and the helper checks the range
     // against the packet.
     let parsed = unsafe {
-        // A zero length is not worth a branch: the one byte read then is not looked at.
-        let loaded = bpf_xdp_load_bytes(
-            ctx.ctx,
-            (L4_AT + TCP) as u32,
-            (&raw mut (*scratch).options).cast(),
-            if options_length == 0 { 0 } else { ((options_length - 1) & 63) + 1 },
-        );
-        if options_length > MAX as u32
-            || (options_length != 0 && loaded != 0)
-            || scan::scan_options(options_length) != 0
+        if options_length > MAX as u32 {
+            return Err(Counter::drop_malformed);
+        }
+        let area = (&raw mut (*scratch).options).cast();
+        if options_length != 0
+            && bpf_xdp_load_bytes(ctx.ctx, (L4_AT + TCP) as u32, area, ((options_length - 1) & 63) + 1) != 0
         {
             return Err(Counter::drop_malformed);
         }
+        scan::scan_options(options_length);
         (*scratch).parsed
     };
     let secrets = maps::secrets()?;

@@ -45,10 +45,14 @@ pub fn quoted(ctx: &XdpContext, icmp_at: usize) -> Option<Quoted> {
     })
 }
 
-/// An ICMP packet.
+/// An ICMP packet to this address. Gives the XDP action, counted.
 #[inline(never)]
-pub fn packet(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
-    let destination = ip.destination;
+pub fn packet(ctx: &XdpContext, destination: u32) -> u32 {
+    crate::action(error(ctx, destination))
+}
+
+#[inline(always)]
+fn error(ctx: &XdpContext, destination: u32) -> Verdict {
     let Some(quoted) = quoted(ctx, L4_AT) else { return not_ours() };
     if quoted.server != destination {
         return not_ours();

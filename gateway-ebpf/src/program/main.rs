@@ -34,16 +34,23 @@ use aya_ebpf::{
 };
 use ringsteer_ebpf::layout::stats::Counter;
 
-/// What becomes of a packet: an XDP action already counted, or the reason to drop it.
+/// What becomes of a packet: an XDP action already counted, or the reason to drop it. Functions that are not inlined
+/// return the action alone ([`action`]): the verifier lets them return numbers only.
 type Verdict = Result<u32, Counter>;
 
 /// Steers what arrives for a service, and takes packets out of the tunnel.
 #[xdp]
 pub fn steer(ctx: XdpContext) -> u32 {
-    match steer::packet(&ctx) {
+    action(steer::packet(&ctx))
+}
+
+/// The XDP action of a verdict; a drop is counted here.
+#[inline(always)]
+fn action(verdict: Verdict) -> u32 {
+    match verdict {
         Ok(action) => action,
         Err(reason) => {
-            maps::count(reason);
+            maps::count_any(reason);
             xdp_action::XDP_DROP
         }
     }

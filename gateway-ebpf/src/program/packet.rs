@@ -1,6 +1,9 @@
 //! Packet memory: the one place that turns an offset into a pointer.
 
-use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_xdp_adjust_tail, programs::XdpContext};
+use aya_ebpf::{
+    helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
+    programs::XdpContext,
+};
 use ringsteer_ebpf::wire::headers::{Ethernet, IPV4, Ipv4, TCP, Tcp, flag};
 
 /// Offsets of headers in an untagged frame with a plain IPv4 header.
@@ -15,10 +18,12 @@ pub fn at<T>(ctx: &XdpContext, offset: usize) -> Option<*mut T> {
     if start + size_of::<T>() > ctx.data_end() { None } else { Some(start as *mut T) }
 }
 
-/// The frame's length.
+/// The frame's length. Asked of the kernel: the difference of the two packet pointers is a number that the optimiser
+/// likes to take apart, and the verifier allows no arithmetic on its parts.
 #[inline(always)]
 pub fn length(ctx: &XdpContext) -> usize {
-    ctx.data_end() - ctx.data()
+    // SAFETY: the context is the program's own (Linux 5.18).
+    unsafe { bpf_xdp_get_buff_len(ctx.ctx) as usize }
 }
 
 /// Makes the frame `length` bytes long.

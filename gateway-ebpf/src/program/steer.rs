@@ -31,12 +31,12 @@ pub fn packet(ctx: &XdpContext) -> Verdict {
         return not_ours();
     }
     if ip.version_ihl != IPV4_PLAIN {
-        return unusual(ctx, ip);
+        return Ok(unusual(ctx, ip.version_ihl, ip.protocol, ip.destination));
     }
     match ip.protocol {
         protocol::TCP => segment(ctx, ip),
         protocol::UDP => untunnel::packet(ctx, ip),
-        protocol::ICMP => icmp::packet(ctx, ip),
+        protocol::ICMP => Ok(icmp::packet(ctx, ip.destination)),
         _ => not_ours(),
     }
 }
@@ -56,19 +56,13 @@ pub fn service_at(address: u32, port: u16) -> Option<&'static Service> {
 /// An IPv4 header with options. Nobody sends them to a messaging service; what must not happen is that such a packet
 /// slips past us into a socket of the wrong node.
 #[inline(never)]
-fn unusual(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
-    let header_length = (ip.version_ihl & 0xf) as usize * 4;
-    if ip.protocol != protocol::TCP || header_length < 20 {
-        return not_ours();
-    }
-    let destination = ip.destination;
-    match at::<Ports>(ctx, IP_AT + header_length) {
-        // SAFETY: `at` has checked that the ports are inside the packet.
-        Some(ports) if service_at(destination, unsafe { (*ports).destination }).is_some() => {
-            Err(Counter::drop_malformed)
-        }
-        _ => not_ours(),
-    }
+fn unusual(ctx: &XdpContext, version_ihl: u8, protocol: u8, destination: u32) -> u32 {
+    let header_length = (version_ihl & 0xf) as usize * 4;
+    let ours = protocol == protocol::TCP
+        && at::<Ports>(ctx, IP_AT + header_length)
+            // SAFETY: `at` has checked that the ports are inside the packet.
+            .is_some_and(|ports| service_at(destination, unsafe { (*ports).destination }).is_some());
+    crate::action(if ours { Err(Counter::drop_malformed) } else { not_ours() })
 }
 
 /// A TCP segment.
@@ -86,9 +80,11 @@ fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
         client_port: u16::from_be(tcp.source),
         service: service.service as u16,
     };
-    let opening = tcp.flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
+    // By value: what comes below may move the packet, and the header with it.
+    let (flags, acknowledgement) = (tcp.flags, u32::from_be(tcp.acknowledgement));
+    let opening = flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
     let Some(flow) = FLOWS.get_ptr_mut(&key) else {
-        return if opening { handshake::answer(ctx, service) } else { bind::unknown(ctx, service, &key) };
+        return Ok(if opening { handshake::answer(ctx, service) } else { bind::unknown(ctx, service, &key) });
     };
     // SAFETY: the entry stays mapped for the program's run. Two CPUs write the same flow at once only if its packets
     // are spread over queues; each field is then one of the values written, which is good enough for all of them.
@@ -97,18 +93,20 @@ fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
         // The client's, dialling anew from the same port, or anybody's: a cookie costs nothing, and the flow stays as
         // it is until a segment proves that there is a new connection.
         flow.syn_slot = clock::slot();
-        return handshake::answer(ctx, service);
+        return Ok(handshake::answer(ctx, service));
     }
-    let acknowledgement = u32::from_be(tcp.acknowledgement);
     if flow.syn_slot != 0 && acknowledgement != flow.first_ack {
         if clock::slot().wrapping_sub(flow.syn_slot) > COOKIE_LIFE_SLOTS {
             flow.syn_slot = 0;
-        } else if let Some(verdict) = bind::renewed(ctx, service, &key) {
-            return verdict;
+        } else {
+            match bind::renewed(ctx, service, &key) {
+                bind::SAME => {}
+                action => return Ok(action),
+            }
         }
     }
     let now_ns = clock::coarse_ns();
-    if tcp.flags & (flag::FIN | flag::RST) != 0 {
+    if flags & (flag::FIN | flag::RST) != 0 {
         flow.closing = 1;
     } else if flow.closing != 0 && Segment::read(ctx).is_some_and(|segment| segment.payload > 0) {
         // Data after FIN or RST: that one was not the client's.

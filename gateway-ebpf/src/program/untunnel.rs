@@ -1,10 +1,6 @@
 //! Out of the tunnel: the owner's side of `forward`.
 
-use aya_ebpf::{
-    bindings::{xdp_action, xdp_md},
-    helpers::generated::bpf_xdp_adjust_head,
-    programs::XdpContext,
-};
+use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_xdp_adjust_head, programs::XdpContext};
 use aya_log_ebpf::warn;
 use ringsteer_ebpf::{
     layout::{mapped_word, node::NodeAddress, stats::Counter},
@@ -38,7 +34,7 @@ pub fn packet(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
     // SAFETY: entries of a preallocated hash stay mapped for the program's run.
     if unsafe { NODE_ADDRS.get(&NodeAddress { address: mapped_word(ip.source) }) }.is_none() {
         let sender = ip.source;
-        return stranger(ctx, sender);
+        return Err(stranger(ctx, sender));
     }
     content(ctx)?;
     let Some(outer) = at::<Ethernet>(ctx, 0) else { return Err(Counter::drop_tunnel_content) };
@@ -79,9 +75,9 @@ fn content(ctx: &XdpContext) -> Result<(), Counter> {
 
 /// Somebody who is no node sends tunnel packets.
 #[inline(never)]
-fn stranger(ctx: &XdpContext, sender: u32) -> Verdict {
+fn stranger(ctx: &XdpContext, sender: u32) -> Counter {
     if log::allowed() {
         warn!(ctx, "tunnel packet from {:i}, which is no node's address: dropped", u32::from_be(sender));
     }
-    Err(Counter::drop_tunnel_sender)
+    Counter::drop_tunnel_sender
 }
