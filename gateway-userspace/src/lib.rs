@@ -1,4 +1,7 @@
 //! ringsteer: eBPF/XDP connection steering for websocket messaging fleets.
 
+pub mod config;
+pub mod control;
 pub mod openim;
+pub mod ring;
 pub mod websocket;

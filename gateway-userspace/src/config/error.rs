@@ -1,0 +1,200 @@
+//! What can be wrong with the configuration, and how to mend it.
+//!
+//! These messages are all an operator sees, so their words are tested like any other interface.
+
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use ringsteer_ebpf::layout::service::{MAX_PARAMETER, MAX_SERVICES};
+
+use super::{MAX_CONFIG_BYTES, MAX_NAME, MAX_SOCKET_PATH};
+use crate::ring::{IdentityError, MemberNumber, MemberNumberError, NodeAddressError, RingError};
+
+/// The configuration cannot be used: where, what is wrong, and how to mend it. Trying again without a change will not
+/// help.
+#[derive(Debug)]
+pub struct ConfigError {
+    path: Option<PathBuf>,
+    /// Counted from 1.
+    line: Option<usize>,
+    problem: Problem,
+}
+
+/// What is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The file cannot be opened or read.
+    #[error("cannot read the configuration: {0}; write one there, or name another file")]
+    Unreadable(io::Error),
+    /// The file is no configuration.
+    #[error("the configuration is larger than {MAX_CONFIG_BYTES} bytes; is this the right file?")]
+    FileTooLarge,
+    /// Not TOML, or a key that is unknown, missing or of the wrong type.
+    #[error("{0}")]
+    Toml(String),
+    /// `node.name` cannot be shown.
+    #[error("`name` must be 1 to {MAX_NAME} bytes of text on one line")]
+    NodeName,
+    /// A number that names no member.
+    #[error(transparent)]
+    MemberNumber(#[from] MemberNumberError),
+    /// `node.member` is in no `[[ring.members]]`.
+    #[error(
+        "`member = {0}`, but no `[[ring.members]]` has that number; set it to this node's number, or add this node to \
+         the ring"
+    )]
+    NotInRing(MemberNumber),
+    /// The programs would attach nowhere.
+    #[error("`interfaces` is empty; list those on which clients and nodes reach this one, such as [\"eth0\"]")]
+    NoInterfaces,
+    /// A string that Linux takes for no interface.
+    #[error("{0:?} is no interface name; `ip link` lists those there are")]
+    InterfaceName(String),
+    /// An interface twice.
+    #[error("the interface {0} is listed twice; remove one")]
+    DuplicateInterface(String),
+    /// A path whose meaning would hang on the working directory.
+    #[error("`{key} = {path:?}` must be an absolute path")]
+    RelativePath {
+        /// Which.
+        key: &'static str,
+        /// As written.
+        path: PathBuf,
+    },
+    /// A path that does not fit the kernel's socket address.
+    #[error("`socket` is {0} bytes long, and the kernel takes {MAX_SOCKET_PATH}; choose a shorter path")]
+    SocketPathTooLong(usize),
+    /// A number outside its limits.
+    #[error("`{key} = {value}` is out of range; it goes from {} to {}", range.0, range.1)]
+    OutOfRange {
+        /// Which.
+        key: &'static str,
+        /// As written.
+        value: i64,
+        /// Smallest and largest.
+        range: (i64, i64),
+    },
+    /// Neither a secret nor a file.
+    #[error(
+        "there is no secret; set `current_file` to a file that holds 32 hexadecimal digits, the same on every node \
+         (`openssl rand -hex 16` makes them)"
+    )]
+    NoSecret,
+    /// A secret and a file.
+    #[error("`{key}` and `{key}_file` are both set; keep one")]
+    TwoSecrets {
+        /// `current` or `previous`.
+        key: &'static str,
+    },
+    /// A secret that is none. It is not shown: most of it may be right.
+    #[error("{place} holds {digits} where a secret has 32 hexadecimal digits (`openssl rand -hex 16` makes one)")]
+    MalformedSecret {
+        /// The key, or the file.
+        place: String,
+        /// What is there instead, by number and kind.
+        digits: String,
+    },
+    /// The file with the secret cannot be read.
+    #[error("cannot read the secret in {path}: {error}; create it with 32 hexadecimal digits, readable to this process", path = path.display())]
+    UnreadableSecret {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A member's identity is wrong.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A member's address is wrong.
+    #[error(transparent)]
+    NodeAddress(#[from] NodeAddressError),
+    /// The members do not make a ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// More than the map holds.
+    #[error("there are {0} services, and a node has room for {MAX_SERVICES}; remove some")]
+    TooManyServices(usize),
+    /// A name that logs and metrics could not carry.
+    #[error("the service name {0:?} must be 1 to 64 letters, digits, `-`, `_` or `.`")]
+    ServiceName(String),
+    /// One name for two services.
+    #[error("two services are called {0:?}; rename one")]
+    DuplicateServiceName(String),
+    /// Not an address and a port.
+    #[error(
+        "the service address {0:?} must be a virtual address and a TCP port, such as \"192.0.2.1:10001\" or \
+         \"[2001:db8::1]:10001\""
+    )]
+    ServiceAddress(String),
+    /// One address and port for two services.
+    #[error("the services {first:?} and {second:?} share the address {address}; change one")]
+    DuplicateServiceAddress {
+        /// The address and port.
+        address: SocketAddr,
+        /// Who has it first.
+        first: String,
+        /// Who has it again.
+        second: String,
+    },
+    /// A parameter that the kernel program cannot look for.
+    #[error(
+        "the parameter {0:?} must be 1 to {MAX_PARAMETER} letters, digits, `-`, `_`, `.` or `~`, as it stands in the \
+         request line"
+    )]
+    Parameter(String),
+    /// Our gateway would not know the user.
+    #[error(
+        "the service {0:?} is served by this gateway, which needs a `parameter` that names the user: `sendID` for \
+         websockets, `recvID` for pushes"
+    )]
+    ServedWithoutParameter(String),
+}
+
+// === impl ConfigError ===
+
+impl ConfigError {
+    /// An error at a place in the text.
+    pub(super) fn at(text: &str, span: Option<Range<usize>>, problem: Problem) -> Self {
+        let line = span.and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
+        Self { path: None, line, problem }
+    }
+
+    /// An error about something outside the text.
+    pub(super) fn elsewhere(problem: Problem) -> Self {
+        Self { path: None, line: None, problem }
+    }
+
+    /// The same, in that file.
+    pub(super) fn in_file(self, path: &Path) -> Self {
+        Self { path: Some(path.to_owned()), ..self }
+    }
+
+    /// What is wrong.
+    pub fn problem(&self) -> &Problem {
+        &self.problem
+    }
+
+    /// On which line, counted from 1, if it is on one.
+    pub fn line(&self) -> Option<usize> {
+        self.line
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.path, self.line) {
+            (Some(path), Some(line)) => write!(f, "{}, line {line}: ", path.display())?,
+            (Some(path), None) => write!(f, "{}: ", path.display())?,
+            (None, Some(line)) => write!(f, "line {line}: ")?,
+            (None, None) => {}
+        }
+        self.problem.fmt(f)
+    }
+}
+
+// The problem is already in the message: naming it as the source as well would print it twice.
+impl std::error::Error for ConfigError {}

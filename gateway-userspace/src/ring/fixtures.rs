@@ -1,0 +1,32 @@
+//! Rings that several tests use.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Algorithm, Epoch, Identity, Member, MemberNumber, NodeAddress, Ring};
+
+/// A ring of these identities, in this order, numbered from 1.
+pub fn ring_of<S: AsRef<str>>(identities: &[S]) -> Ring {
+    let members = (1u16..).zip(identities).map(|(number, identity)| member(number, identity.as_ref())).collect();
+    Ring::new(Epoch(1), Algorithm::OpenIm, members).unwrap()
+}
+
+/// A member with an address of its own.
+pub fn member(number: u16, identity: &str) -> Member {
+    let [high, low] = number.to_be_bytes();
+    Member {
+        number: MemberNumber::new(number).unwrap(),
+        identity: Identity::port_optional(identity).unwrap(),
+        address: NodeAddress::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100 + high, low))).unwrap(),
+    }
+}
+
+/// OpenIM's own ring of `members` gateways, as its chart names them; `suffix` is `:88` or empty.
+pub fn openim(members: usize, suffix: &str) -> Ring {
+    ring_of(&openim_identities(members, suffix))
+}
+
+/// The identities of [`openim`].
+pub fn openim_identities(members: usize, suffix: &str) -> Vec<String> {
+    let headless = "openim-openim-msggateway-headless.default.svc.cluster.local";
+    (0..members).map(|index| format!("openim-openim-msggateway-{index}.{headless}{suffix}")).collect()
+}
