@@ -4,4 +4,5 @@ pub mod config;
 pub mod control;
 pub mod openim;
 pub mod ring;
+pub mod session;
 pub mod websocket;
