@@ -1,7 +1,9 @@
 //! ringsteer: eBPF/XDP connection steering for websocket messaging fleets.
 
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod gateway;
 pub mod openim;
 pub mod ring;
 pub mod session;

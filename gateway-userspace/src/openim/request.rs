@@ -112,6 +112,17 @@ pub fn parameter<'a>(target: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
 }
 
 impl<'a> Head<'a> {
+    /// The target's path: up to the query, and without scheme and host in the absolute form. Not decoded.
+    pub fn path(&self) -> &'a [u8] {
+        let (before_query, _) = cut(self.target, b'?');
+        if before_query.starts_with(b"/") {
+            return before_query;
+        }
+        let host = before_query.windows(3).position(|bytes| bytes == b"://").map_or(0, |scheme| scheme + 3);
+        let path = before_query[host..].iter().position(|&byte| byte == b'/');
+        path.map_or(b"/", |path| &before_query[host + path..])
+    }
+
     /// The values of the header lines called `name`, in any letter case.
     pub fn header<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
         self.headers.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
@@ -272,6 +283,21 @@ mod tests {
         assert!(head.header_has_token("connection", "upgrade"));
         assert!(!head.header_has_token("connection", "keep"));
         assert_eq!(head.header("HOST").collect::<Vec<_>>(), [b"h"]);
+    }
+
+    #[test]
+    fn the_path_is_found_in_both_forms() {
+        for (target, path) in [
+            ("/push?recvID=/x", "/push"),
+            ("/", "/"),
+            ("//push", "//push"),
+            ("http://host:80/push?recvID=u", "/push"),
+            ("http://host?recvID=/u", "/"),
+        ] {
+            let bytes = format!("POST {target} HTTP/1.1\r\n\r\n");
+            let (head, _) = parse_head(bytes.as_bytes()).unwrap().unwrap();
+            assert_eq!(head.path(), path.as_bytes(), "{target}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Frame headers and masking: RFC 6455, section 5.2.
 
+use bytes::BufMut;
+
 /// Most payload bytes a control frame can have.
 pub const MAX_CONTROL: usize = 125;
 
@@ -135,30 +137,30 @@ impl FrameHeader {
     }
 
     /// Appends the header to `out`. `length` must be below 2⁶³.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    pub fn encode(&self, out: &mut impl BufMut) {
         let masked = if self.mask.is_some() { 0x80 } else { 0 };
-        out.push(if self.fin { 0x80 } else { 0 } | self.opcode.bits());
+        out.put_u8(if self.fin { 0x80 } else { 0 } | self.opcode.bits());
         match self.length {
-            short @ 0..126 => out.push(masked | short as u8),
+            short @ 0..126 => out.put_u8(masked | short as u8),
             medium @ 126..0x1_0000 => {
-                out.push(masked | 126);
-                out.extend_from_slice(&(medium as u16).to_be_bytes());
+                out.put_u8(masked | 126);
+                out.put_u16(medium as u16);
             }
             long => {
-                out.push(masked | 127);
-                out.extend_from_slice(&long.to_be_bytes());
+                out.put_u8(masked | 127);
+                out.put_u64(long);
             }
         }
         if let Some(mask) = self.mask {
-            out.extend_from_slice(&mask);
+            out.put_slice(&mask);
         }
     }
 }
 
 /// Appends a whole frame as a server sends it: in one fragment, unmasked.
-pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+pub fn encode(opcode: Opcode, payload: &[u8], out: &mut impl BufMut) {
     FrameHeader { fin: true, opcode, mask: None, length: payload.len() as u64 }.encode(out);
-    out.extend_from_slice(payload);
+    out.put_slice(payload);
 }
 
 /// Masks or unmasks `bytes`, the first of which is the payload's byte number `offset`.
