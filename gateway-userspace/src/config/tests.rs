@@ -1,1 +1,443 @@
+//! What a configuration says, and what is said about a wrong one, to the word.
 
+use std::{fs, net::SocketAddr};
+
+use super::*;
+use crate::ring::Epoch;
+
+const SMALLEST: &str = r#"[node]
+name = "node-1"
+member = 1
+interfaces = ["eth0"]
+
+[secrets]
+current = "000102030405060708090a0b0c0d0e0f"
+
+[ring]
+epoch = 1
+
+[[ring.members]]
+number = 1
+identity = "gw-0.example:88"
+address = "198.51.100.11"
+
+[[ring.members]]
+number = 2
+identity = "gw-1.example:88"
+address = "198.51.100.12"
+
+[[services]]
+name = "websocket"
+address = "192.0.2.1:10001"
+parameter = "sendID"
+
+[[services]]
+name = "push"
+address = "192.0.2.1:10002"
+parameter = "recvID"
+"#;
+
+/// What is said about [`SMALLEST`] with `from` (which stands there once) changed into `to`.
+#[track_caller]
+fn complaint(from: &str, to: &str) -> String {
+    assert_eq!(SMALLEST.matches(from).count(), 1, "{from:?} must stand in the text once");
+    match Config::parse(&SMALLEST.replace(from, to)) {
+        Ok(_) => panic!("{from:?} became {to:?}, and nobody complained"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[track_caller]
+fn refused(from: &str, to: &str, message: &str) {
+    assert_eq!(complaint(from, to), message);
+}
+
+#[test]
+fn the_smallest_file_has_the_defaults() {
+    let config = Config::parse(SMALLEST).unwrap();
+    let Node {
+        name,
+        member,
+        interfaces,
+        pin_dir,
+        socket,
+        tunnel_port,
+        max_flows,
+        xdp_mode,
+        flow_idle_s,
+        handshake_slot_shift,
+    } = config.node.clone();
+    assert_eq!((name.as_str(), member.get(), interfaces), ("node-1", 1, vec!["eth0".to_owned()]));
+    assert_eq!(pin_dir, Path::new("/sys/fs/bpf/ringsteer"));
+    assert_eq!(socket, Path::new("/run/ringsteer/agent.sock"));
+    assert_eq!((tunnel_port, max_flows, xdp_mode), (6080, 1_048_576, XdpMode::Auto));
+    assert_eq!((flow_idle_s, handshake_slot_shift), (8000, 36));
+    assert_eq!(config.gateway.max_message_bytes, 51_200);
+
+    let ring = config.ring();
+    assert_eq!((ring.epoch(), ring.algorithm().to_string()), (Epoch(1), "openim".to_owned()));
+    assert_eq!(ring.members()[1].identity.as_str(), "gw-1.example:88");
+    assert_eq!(ring.members()[1].address.to_string(), "198.51.100.12");
+    assert_eq!(config.member(), &ring.members()[0]);
+
+    let [websocket, push] = &config.services[..] else { panic!() };
+    assert_eq!((websocket.name.as_str(), websocket.serve), ("websocket", Serve::None));
+    assert_eq!(websocket.address, "192.0.2.1:10001".parse::<SocketAddr>().unwrap());
+    assert_eq!(push.parameter.as_ref().unwrap().as_str(), "recvID");
+}
+
+#[test]
+fn every_key_is_heard() {
+    let text = r#"
+        [node]
+        name = "Knoten eins, hinten links"
+        member = 7
+        interfaces = ["eth0", "eth1"]
+        pin_dir = "/tmp/pins"
+        socket = "/tmp/agent.sock"
+        tunnel_port = 6081
+        max_flows = 1024
+        xdp_mode = "generic"
+        flow_idle_s = 60
+        handshake_slot_shift = 30
+        [secrets]
+        current = "000102030405060708090a0b0c0d0e0f"
+        previous = "FFfefdfcfbfaf9f8f7f6f5f4f3f2f1f0"
+        [ring]
+        epoch = 12
+        algorithm = "openim"
+        allow_identities_without_port = true
+        members = [{ number = 7, identity = "gw-0", address = "2001:db8::7" }]
+        [[services]]
+        name = "spread"
+        address = "[2001:db8::1]:80"
+        [[services]]
+        name = "ws"
+        address = "[::ffff:192.0.2.1]:80"
+        parameter = "sendID"
+        serve = "websocket"
+        [gateway]
+        max_message_bytes = 1000
+    "#;
+    let config = Config::parse(text).unwrap();
+    let expected = Node {
+        name: "Knoten eins, hinten links".into(),
+        member: MemberNumber::new(7).unwrap(),
+        interfaces: vec!["eth0".into(), "eth1".into()],
+        pin_dir: "/tmp/pins".into(),
+        socket: "/tmp/agent.sock".into(),
+        tunnel_port: 6081,
+        max_flows: 1024,
+        xdp_mode: XdpMode::Generic,
+        flow_idle_s: 60,
+        handshake_slot_shift: 30,
+    };
+    assert_eq!(config.node, expected);
+    assert_eq!(config.ring().epoch(), Epoch(12));
+    assert_eq!(config.member().identity.as_str(), "gw-0");
+    assert_eq!(config.services[0].parameter, None);
+    assert_eq!(config.services[1].address, "192.0.2.1:80".parse::<SocketAddr>().unwrap());
+    assert_eq!(config.services[1].serve, Serve::Websocket);
+    assert_eq!(config.gateway.max_message_bytes, 1000);
+    let secrets = config.secrets().unwrap().to_kernel();
+    assert_eq!(secrets.current, [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
+    assert_eq!(secrets.previous, [0xf8f9_fafb_fcfd_feff, 0xf0f1_f2f3_f4f5_f6f7]);
+}
+
+#[test]
+fn the_shape_of_the_file() {
+    refused(
+        "epoch = 1",
+        "epoch = 1\nepok = 2",
+        "line 11: unknown field `epok`, expected one of `epoch`, `algorithm`, `allow_identities_without_port`, `members`",
+    );
+    refused("member = 1\n", "", "line 1: missing field `member`");
+    refused("epoch = 1", "epoch = \"1\"", "line 10: invalid type: string \"1\", expected u64");
+    refused("epoch = 1", "epoch = 1\nalgorithm = \"ketama\"", "line 11: unknown variant `ketama`, expected `openim`");
+    refused(
+        "member = 1\n",
+        "member = 1\nxdp_mode = \"fast\"\n",
+        "line 4: unknown variant `fast`, expected one of `auto`, `native`, `generic`",
+    );
+    refused("[ring]", "[ring", "line 9: unclosed table, expected `]`");
+}
+
+#[test]
+fn the_node() {
+    let name = "`name` must be 1 to 128 bytes of text on one line";
+    refused("\"node-1\"", "\"\"", &format!("line 2: {name}"));
+    refused("\"node-1\"", "\"a\\r\\nb\"", &format!("line 2: {name}"));
+    refused("\"node-1\"", &format!("\"{}\"", "x".repeat(129)), &format!("line 2: {name}"));
+    refused("member = 1\n", "member = 4096\n", "line 3: 4096 is no member number; numbers run from 1 to 4095");
+    refused(
+        "member = 1\n",
+        "member = 3\n",
+        "line 3: `member = 3`, but no `[[ring.members]]` has that number; set it to this node's number, or add this node \
+         to the ring",
+    );
+    refused(
+        "[\"eth0\"]",
+        "[]",
+        "line 4: `interfaces` is empty; list those on which clients and nodes reach this one, such as [\"eth0\"]",
+    );
+    refused("[\"eth0\"]", "[\"eth0\",\n\"eth0\"]", "line 5: the interface eth0 is listed twice; remove one");
+    for name in ["", "a/b", "sixteen-letters!", "..", "a b", "a:1"] {
+        let message = format!("line 4: {name:?} is no interface name; `ip link` lists those there are");
+        refused("\"eth0\"", &format!("{name:?}"), &message);
+    }
+    for (key, value) in [("pin_dir", "pins"), ("socket", "./agent.sock")] {
+        let message = format!("line 4: `{key} = {value:?}` must be an absolute path");
+        refused("member = 1\n", &format!("member = 1\n{key} = {value:?}\n"), &message);
+    }
+    refused(
+        "member = 1\n",
+        &format!("member = 1\nsocket = \"/{}\"\n", "x".repeat(103)),
+        "line 4: `socket` is 104 bytes long, and the kernel takes 103; choose a shorter path",
+    );
+}
+
+#[test]
+fn numbers_have_limits() {
+    for (key, smallest, largest) in [
+        ("tunnel_port", 1, 65_535),
+        ("max_flows", 1, 1 << 26),
+        ("flow_idle_s", 1, i64::from(u32::MAX)),
+        ("handshake_slot_shift", 28, 40),
+    ] {
+        for value in [smallest, largest] {
+            Config::parse(&SMALLEST.replace("member = 1\n", &format!("member = 1\n{key} = {value}\n"))).unwrap();
+        }
+        for value in [smallest - 1, largest + 1, -1, i64::MAX] {
+            let message = format!("line 4: `{key} = {value}` is out of range; it goes from {smallest} to {largest}");
+            refused("member = 1\n", &format!("member = 1\n{key} = {value}\n"), &message);
+        }
+    }
+    for value in [0, (16 << 20) + 1] {
+        let message = format!("line 2: `max_message_bytes = {value}` is out of range; it goes from 1 to 16777216");
+        refused("[node]\n", &format!("gateway = {{\nmax_message_bytes = {value} }}\n[node]\n"), &message);
+    }
+}
+
+#[test]
+fn the_members() {
+    refused(
+        "identity = \"gw-1.example:88\"",
+        "identity = \"gw-1.example\"",
+        "line 19: the identity \"gw-1.example\" has no port: OpenIM's pushers hash `name:port`, so they would compute \
+         another ring; append the port (`:88` by default), or set `allow_identities_without_port = true` if no such \
+         pusher exists",
+    );
+    refused("number = 2", "number = 0", "line 18: 0 is no member number; numbers run from 1 to 4095");
+    refused(
+        "\"198.51.100.12\"",
+        "\"gw-1.example\"",
+        "line 20: \"gw-1.example\" is no IP address; write the node's own address, such as 198.51.100.11, without a port",
+    );
+    refused(
+        "\"198.51.100.12\"",
+        "\"0.0.0.0\"",
+        "line 20: 0.0.0.0 is not the address of one host; write the node's own unicast address",
+    );
+}
+
+#[test]
+fn the_ring_as_a_whole() {
+    refused(
+        "number = 2",
+        "number = 1",
+        "line 18: members gw-0.example:88 and gw-1.example:88 both have the number 1; give one of them a number that no \
+         member has had lately, for flows may still name it",
+    );
+    refused(
+        "gw-1.example:88",
+        "gw-0.example:88",
+        "line 19: members 1 and 2 both have the identity gw-0.example:88, so one of them would own nothing; correct or \
+         remove one",
+    );
+    refused(
+        "198.51.100.12",
+        "198.51.100.11",
+        "line 20: members 1 and 2 both have the address 198.51.100.11; a node is one member, and the kernel could not \
+         tell their packets apart: correct or remove one",
+    );
+    let members = SMALLEST.find("[[ring.members]]").unwrap()..SMALLEST.find("[[services]]").unwrap();
+    let mut without = SMALLEST.to_owned();
+    without.replace_range(members.clone(), "");
+    assert_eq!(
+        Config::parse(&without).unwrap_err().to_string(),
+        "line 9: the ring has no members; list at least this node"
+    );
+    let mut crowded = SMALLEST.to_owned();
+    let members_text: String = (1..=1639)
+        .map(|number: u16| {
+            let [high, low] = number.to_be_bytes();
+            format!("[[ring.members]]\nnumber = {number}\nidentity = \"gw-{number}:88\"\naddress = \"198.51.{high}.{low}\"\n")
+        })
+        .collect();
+    crowded.replace_range(members, &members_text);
+    assert_eq!(
+        Config::parse(&crowded).unwrap_err().to_string(),
+        "line 9: the ring has 1639 members, and `openim` has room for 1638; remove some"
+    );
+}
+
+#[test]
+fn the_services() {
+    refused("\"push\"", "\"websocket\"", "line 28: two services are called \"websocket\"; rename one");
+    for name in ["", "a b", "ü", &"x".repeat(65)] {
+        let message = format!("line 28: the service name {name:?} must be 1 to 64 letters, digits, `-`, `_` or `.`");
+        refused("\"push\"", &format!("{name:?}"), &message);
+    }
+    refused(
+        "\"192.0.2.1:10002\"",
+        "\"[::ffff:192.0.2.1]:10001\"",
+        "line 29: the services \"websocket\" and \"push\" share the address 192.0.2.1:10001; change one",
+    );
+    for address in
+        ["192.0.2.1", "gw:80", "192.0.2.1:0", "0.0.0.0:80", "224.0.0.1:80", "[fe80::1%2]:80", "255.255.255.255:80"]
+    {
+        let message = format!(
+            "line 29: the service address {address:?} must be a virtual address and a TCP port, such as \
+             \"192.0.2.1:10001\" or \"[2001:db8::1]:10001\""
+        );
+        refused("\"192.0.2.1:10002\"", &format!("{address:?}"), &message);
+    }
+    for parameter in ["", "a=b", "ü", &"x".repeat(25)] {
+        let message = format!(
+            "line 30: the parameter {parameter:?} must be 1 to 24 letters, digits, `-`, `_`, `.` or `~`, as it stands in \
+             the request line"
+        );
+        refused("\"recvID\"", &format!("{parameter:?}"), &message);
+    }
+    refused(
+        "parameter = \"recvID\"",
+        "serve = \"push\"",
+        "line 28: the service \"push\" is served by this gateway, which needs a `parameter` that names the user: \
+         `sendID` for websockets, `recvID` for pushes",
+    );
+    refused(
+        "parameter = \"recvID\"",
+        "serve = \"coffee\"",
+        "line 30: unknown variant `coffee`, expected one of `none`, `websocket`, `push`",
+    );
+    let crowd: String = (2..=256)
+        .map(|number| format!("[[services]]\nname = \"s{number}\"\naddress = \"192.0.2.2:{number}\"\n"))
+        .collect();
+    assert_eq!(
+        Config::parse(&(SMALLEST.to_owned() + &crowd)).unwrap_err().to_string(),
+        "line 794: there are 257 services, and a node has room for 256; remove some"
+    );
+}
+
+const CURRENT: &str = "current = \"000102030405060708090a0b0c0d0e0f\"\n";
+
+#[test]
+fn a_secret_is_32_hexadecimal_digits() {
+    for (secret, found) in [
+        ("", "0 characters"),
+        ("0001", "4 characters"),
+        ("000102030405060708090a0b0c0d0e0f0", "33 characters"),
+        ("000102030405060708090a0b0c0d0e0g", "something other than hexadecimal digits"),
+        ("+0+1+2+3+4+5+6+7+8+9+a+b+c+d+e+f", "something other than hexadecimal digits"),
+    ] {
+        let rest = "where a secret has 32 hexadecimal digits (`openssl rand -hex 16` makes one)";
+        refused(CURRENT, &format!("current = {secret:?}\n"), &format!("line 7: `current` holds {found} {rest}"));
+        let previous = format!("{CURRENT}previous = {secret:?}\n");
+        refused(CURRENT, &previous, &format!("line 8: `previous` holds {found} {rest}"));
+    }
+    refused(
+        CURRENT,
+        "",
+        "line 6: there is no secret; set `current_file` to a file that holds 32 hexadecimal digits, the same on every \
+         node (`openssl rand -hex 16` makes them)",
+    );
+    for key in ["current", "previous"] {
+        let both = format!("{CURRENT}{key}_file = \"/x\"\n").replace("current = ", &format!("{key} = "));
+        let both = if key == "current" { both } else { format!("{CURRENT}{both}") };
+        let line = if key == "current" { 8 } else { 9 };
+        refused(CURRENT, &both, &format!("line {line}: `{key}` and `{key}_file` are both set; keep one"));
+    }
+    refused(CURRENT, "current_file = \"secret\"\n", "line 7: `current_file = \"secret\"` must be an absolute path");
+}
+
+#[test]
+fn a_secret_can_stand_in_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    let config = Config::parse(&SMALLEST.replace(CURRENT, &format!("current_file = {path:?}\n"))).unwrap();
+
+    let missing = config.secrets().unwrap_err().to_string();
+    assert_eq!(
+        missing,
+        format!(
+            "cannot read the secret in {}: No such file or directory (os error 2); create it with 32 hexadecimal digits, \
+             readable to this process",
+            path.display()
+        )
+    );
+    fs::write(&path, "000102030405060708090a0b0c0d0e0f\n").unwrap();
+    assert_eq!(config.secrets().unwrap(), Config::parse(SMALLEST).unwrap().secrets().unwrap());
+    // Without a previous one the kernel gets the current one twice.
+    let kernel = config.secrets().unwrap().to_kernel();
+    assert_eq!(kernel.current, kernel.previous);
+
+    for (content, found) in [("", "0 characters"), (&"0".repeat(1000)[..], "256 characters"), ("é", "2 characters")] {
+        fs::write(&path, content).unwrap();
+        let place = path.display();
+        assert_eq!(
+            config.secrets().unwrap_err().to_string(),
+            format!(
+                "the file {place} holds {found} where a secret has 32 hexadecimal digits (`openssl rand -hex 16` makes one)"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_secret_is_never_printed() {
+    let config = Config::parse(SMALLEST).unwrap();
+    let printed = format!("{config:?} {:?}", config.secrets().unwrap());
+    assert!(printed.contains("Secret(…)"));
+    assert!(!printed.contains("0a0b0c") && !printed.contains("10, 11, 12"), "{printed}");
+    let error = complaint("0c0d0e0f", "0c0d0e0");
+    assert!(!error.contains("0a0b0c"), "{error}");
+}
+
+/// A line that TOML cannot read must not be quoted back: it may hold the secret.
+#[test]
+fn a_secret_without_quotes_is_not_printed_either() {
+    let error = complaint("\"000102030405060708090a0b0c0d0e0f\"", "a00102030405060708090a0b0c0d0e0f");
+    assert!(error.starts_with("line 7: ") && !error.contains("0a0b0c"), "{error}");
+}
+
+#[test]
+fn an_error_names_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ringsteer.toml");
+    let complaint = |content: &[u8]| {
+        fs::write(&path, content).unwrap();
+        Config::load(&path).unwrap_err().to_string()
+    };
+    let place = path.display();
+    assert_eq!(
+        Config::load(&path).unwrap_err().to_string(),
+        format!(
+            "{place}: cannot read the configuration: No such file or directory (os error 2); write one there, or name \
+             another file"
+        )
+    );
+    assert_eq!(
+        complaint(SMALLEST.replace("number = 2", "number = 0").as_bytes()),
+        format!("{place}, line 18: 0 is no member number; numbers run from 1 to 4095")
+    );
+    assert_eq!(
+        complaint(&vec![b'#'; (4 << 20) + 1]),
+        format!("{place}: the configuration is larger than 4194304 bytes; is this the right file?")
+    );
+    assert!(
+        complaint(b"\xff")
+            .starts_with(&format!("{place}: cannot read the configuration: stream did not contain valid UTF-8"))
+    );
+    fs::write(&path, SMALLEST).unwrap();
+    assert_eq!(Config::load(&path).unwrap().node.name, "node-1");
+}

@@ -165,3 +165,36 @@ fn accept(published: &watch::Sender<Option<Arc<Published>>>, next: Published) {
         true
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{Algorithm, Epoch, fixtures};
+
+    fn publish(epoch: u64, node: u16) -> Published {
+        let members = vec![fixtures::member(1, "gw-0:88"), fixtures::member(2, "gw-1:88")];
+        Published {
+            node: MemberNumber::new(node).unwrap(),
+            ring: Ring::new(Epoch(epoch), Algorithm::OpenIm, members).unwrap(),
+            services: vec![],
+        }
+    }
+
+    #[test]
+    fn only_what_is_new_wakes_anybody() {
+        let (sender, mut receiver) = watch::channel(None);
+        for (next, new) in [
+            (publish(1, 1), true),
+            // An agent restarted with what it had.
+            (publish(1, 1), false),
+            (publish(2, 1), true),
+            (publish(2, 2), true),
+            (publish(2, 2), false),
+        ] {
+            accept(&sender, next.clone());
+            assert_eq!(receiver.has_changed().unwrap(), new);
+            let present = receiver.borrow_and_update().clone().unwrap();
+            assert_eq!((present.node, present.ring.epoch()), (next.node, next.ring.epoch()));
+        }
+    }
+}

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrit
 /// Longest request, in bytes.
 pub(super) const MAX_REQUEST_BYTES: usize = 4 << 10;
 
-/// Longest answer, in bytes: room for the largest ring, 1 638 members with the longest identities, three times over.
+/// Longest answer, in bytes: twice what the largest ring takes with the longest identities, each character escaped.
 pub(super) const MAX_ANSWER_BYTES: usize = 2 << 20;
 
 /// Why no message came out of a line.

@@ -62,7 +62,7 @@ proptest! {
     }
 
     #[test]
-    fn shares_are_the_widths_between_points(members in any_members(60), hash: u32) {
+    fn shares_add_up_to_the_whole(members in any_members(60), hash: u32) {
         let ring = new(members.clone()).unwrap();
         let shares = ring.shares();
         prop_assert_eq!(shares.len(), members.len());
@@ -99,17 +99,22 @@ proptest! {
 }
 
 #[test]
-fn the_exact_shares_of_two_members() {
-    let ring = openim(2, ":88");
-    let mut owned = [0u64; 2];
-    // Walks the circle backwards from each point to the one before it, the definition turned round.
-    let points = ring.points();
-    for (index, point) in points.iter().enumerate() {
-        let before = points[(index + points.len() - 1) % points.len()].hash;
-        owned[point.node as usize - 1] += u64::from(point.hash.wrapping_sub(before));
+fn shares_are_exact() {
+    let mut beyond_the_last_for_another = 0;
+    for members in 2..=16 {
+        let ring = openim(members, ":88");
+        let points = ring.points();
+        let mut owned = vec![0u64; members];
+        // Walks the circle backwards from each point to the one before it, the definition turned round.
+        for (index, point) in points.iter().enumerate() {
+            let before = points[(index + points.len() - 1) % points.len()].hash;
+            owned[point.node as usize - 1] += u64::from(point.hash.wrapping_sub(before));
+        }
+        let shares: Vec<u64> = ring.shares().iter().map(|(_, share)| (share * 2f64.powi(32)) as u64).collect();
+        assert_eq!(shares, owned, "{members} members");
+        beyond_the_last_for_another += u32::from(points[0].node != points[points.len() - 1].node);
     }
-    let shares: Vec<u64> = ring.shares().iter().map(|(_, share)| (share * 2f64.powi(32)) as u64).collect();
-    assert_eq!(shares, owned);
+    assert!(beyond_the_last_for_another > 0, "no ring here shows who owns what lies beyond the last point");
 }
 
 #[test]
