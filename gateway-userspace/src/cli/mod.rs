@@ -1,0 +1,48 @@
+//! The command line: one binary, the roles as subcommands.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{agent, gateway};
+
+/// Steers websocket connections to the node that owns their user, in the kernel
+#[derive(Debug, Parser)]
+#[command(name = "ringsteer", version)]
+pub struct Cli {
+    /// What to log to stderr: error, warn, info, debug, trace, or a filter such as `info,ringsteer::gateway=debug`
+    #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
+    log: EnvFilter,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Agent(agent::Args),
+    Gateway(gateway::Args),
+    Uninstall(agent::Uninstall),
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let Cli { log, command } = Cli::parse();
+    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).compact().init();
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringsteer: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match command {
+        Command::Agent(args) => runtime.block_on(args.run()),
+        Command::Uninstall(args) => args.run(),
+        Command::Gateway(args) => runtime.block_on(args.run()),
+    }
+}

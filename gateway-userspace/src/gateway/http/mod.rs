@@ -1,0 +1,14 @@
+//! HTTP/1.1, as much as a gateway needs: one request after the other on a connection, each with a small body.
+//!
+//! Not a library's server, because the request target must be read as the kernel program and Go read it; see
+//! [`crate::openim::request`].
+
+mod body;
+mod connection;
+mod response;
+
+pub(super) use self::{
+    body::{Body, BodyError},
+    connection::{Connection, Unreadable},
+    response::Response,
+};

@@ -1,0 +1,147 @@
+//! Taking the services' addresses, and accepting what the kernel has admitted.
+
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    time::sleep,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{Shared, http::Connection, push, websocket};
+use crate::config::{Parameter, Serve, Service};
+
+/// Connections the kernel may have ready before we accept them. Many: after a node's failure its clients all come at
+/// once.
+const BACKLOG: u32 = 4096;
+
+/// How long to leave a listener alone that cannot accept, for want of file descriptors, say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a gateway cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Nobody could connect.
+    #[error("no service is served by this gateway; give one of them `serve = \"websocket\"` or `serve = \"push\"`")]
+    NothingToServe,
+    /// Somebody else listens there.
+    #[error("service {service}: another program listens on {address}; stop it, or choose another port")]
+    InUse {
+        /// The service.
+        service: String,
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// The virtual address is missing.
+    #[error(
+        "service {service}: this host does not have the address {}; add it with \
+         `ip address add {}/{} dev lo`",
+        address.ip(), address.ip(), if address.is_ipv4() { 32 } else { 128 }
+    )]
+    NotOurAddress {
+        /// The service.
+        service: String,
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// A service of ours without a parameter; a checked configuration has none.
+    #[error("service {0}: a `parameter` must say where the user id is, such as `sendID`")]
+    NoParameter(String),
+    /// The system refused.
+    #[error("service {service}: cannot listen on {address}: {error}")]
+    Io {
+        /// The service.
+        service: String,
+        /// Its address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A service whose address we have taken.
+#[derive(Debug)]
+pub(super) struct Listener {
+    service: Service,
+    parameter: Parameter,
+    address: SocketAddr,
+    listener: TcpListener,
+}
+
+impl Listener {
+    /// Takes the service's address.
+    pub(super) fn bind(service: &Service) -> Result<Self, BindError> {
+        let parameter = service.parameter.clone().ok_or_else(|| BindError::NoParameter(service.name.clone()))?;
+        let (listener, address) = listen(service.address).map_err(|error| {
+            let (service, address) = (service.name.clone(), service.address);
+            match error.kind() {
+                ErrorKind::AddrInUse => BindError::InUse { service, address },
+                ErrorKind::AddrNotAvailable => BindError::NotOurAddress { service, address },
+                _ => BindError::Io { service, address, error },
+            }
+        })?;
+        Ok(Self { service: service.clone(), parameter, address, listener })
+    }
+
+    /// The service as configured.
+    pub(super) fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// The address taken.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until the gateway stops; each connection becomes one of `tasks`.
+    pub(super) async fn accept(self, shared: Arc<Shared>, tasks: TaskTracker) {
+        let Self { service, parameter, address, listener } = self;
+        tracing::info!("service {}: listening on {address}", service.name);
+        let parameter: Arc<str> = parameter.as_str().into();
+        let stopping = shared.stopping.clone();
+        loop {
+            let accepted = tokio::select! {
+                () = stopping.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    // Frames are small and somebody waits for each.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!("{peer}: gone before it was accepted: {error}");
+                        continue;
+                    }
+                    let connection = Connection::new(stream, peer);
+                    let (shared, parameter) = (Arc::clone(&shared), Arc::clone(&parameter));
+                    match service.serve {
+                        Serve::Websocket => tasks.spawn(websocket::serve(connection, parameter, shared)),
+                        Serve::Push => tasks.spawn(push::serve(connection, parameter, shared)),
+                        Serve::None => unreachable!("the gateway listens on services of its own only"),
+                    };
+                }
+                Err(error) => {
+                    tracing::warn!("service {}: cannot accept: {error}", service.name);
+                    tokio::select! {
+                        () = stopping.cancelled() => return,
+                        () = sleep(ACCEPT_PAUSE) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A gateway that restarts must not wait for its predecessor's connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}

@@ -1,0 +1,193 @@
+//! `ringsteer gateway`: holds the sessions of the users that this node owns, and takes pushes for them.
+//!
+//! The gateway is the arbiter (promise 2): whatever brought a connection here, it asks the published ring whether the
+//! user is ours before it says 101 (promise 5). For now a client's messages are echoed, and what is not ours is sent
+//! away with the owner's name.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `limits` | how much and how long of everything |
+//! | `listener` | taking the services' addresses, accepting |
+//! | `http` | requests in, responses out |
+//! | `placement` | whose request it is, and whether that is us |
+//! | `websocket` | one client's connection, from its request to its end |
+//! | `push` | one pusher's connection |
+//! | `outbox` | the way from a push to a connection |
+//!
+//! This is the shell with the sockets and the clock; what it does is decided in the pure `websocket`, `openim` and
+//! `session`.
+#![forbid(unsafe_code)]
+
+mod http;
+mod limits;
+mod listener;
+mod outbox;
+mod placement;
+mod push;
+mod websocket;
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{limits::Limits, listener::BindError};
+use self::{listener::Listener, outbox::Outbox};
+use crate::{
+    config::{self, Config, Serve},
+    control::{Follower, Published},
+    session::table::Table,
+};
+
+/// Hold the sessions of the users this node owns
+///
+/// Listens on every service of the configuration whose `serve` is "websocket" or "push":
+///
+///   websocket   a client connects with its user id in the service's parameter (GET /?sendID=U) and its messages are
+///               echoed
+///   push        POST /push?recvID=U sends the body to all sessions of U: as text if its Content-Type is text/* or
+///               application/json, else as binary. The answer says how many sessions took it
+///
+/// Which users are ours is decided by the ring that the agent on this node has published. Until the agent has been
+/// heard, requests are answered with 503; once it has, the gateway goes on without it. A request for another node's
+/// user is answered with 421 and the owner's name.
+///
+/// The virtual addresses must be on this host (`ip address add ADDRESS/32 dev lo`). SIGTERM or SIGINT says goodbye to
+/// every client and then stops.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// The node's configuration file, the same that the agent reads
+    #[arg(long, value_name = "FILE", env = "RINGSTEER_CONFIG", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+}
+
+/// A gateway that has taken its addresses.
+#[derive(Debug)]
+pub struct Gateway {
+    listeners: Vec<Listener>,
+    shared: Arc<Shared>,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    /// How this node calls itself in answers.
+    node: String,
+    limits: Limits,
+    /// What the agent has published.
+    published: watch::Receiver<Option<Arc<Published>>>,
+    sessions: Mutex<Table<Arc<Outbox>>>,
+    /// Cancelled when the gateway is told to stop.
+    stopping: CancellationToken,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Runs the gateway until a signal stops it.
+    ///
+    /// # Errors
+    /// If the configuration cannot be used or an address cannot be taken.
+    pub async fn run(&self) -> anyhow::Result<()> {
+        run(&Config::load(&self.config)?).await
+    }
+}
+
+/// Runs the gateway of `config`, following the agent of this node, until SIGTERM or SIGINT.
+///
+/// # Errors
+/// If an address cannot be taken.
+pub async fn run(config: &Config) -> anyhow::Result<()> {
+    let follower = Follower::start(&config.node.socket);
+    let gateway = Gateway::bind(config, Limits::of(config), follower.published())?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    gateway.serve(stop).await;
+    Ok(())
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Takes the addresses of the services of `config` that a gateway serves. From here on clients can connect; they
+    /// are answered by [`Gateway::serve`]. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If there is no such service, or an address cannot be taken.
+    pub fn bind(
+        config: &Config,
+        limits: Limits,
+        published: watch::Receiver<Option<Arc<Published>>>,
+    ) -> Result<Self, BindError> {
+        let ours = config.services.iter().filter(|service| service.serve != Serve::None);
+        let listeners: Vec<_> = ours.map(Listener::bind).collect::<Result<_, _>>()?;
+        if listeners.is_empty() {
+            return Err(BindError::NothingToServe);
+        }
+        let shared = Shared {
+            node: config.node.name.clone(),
+            limits,
+            published,
+            sessions: Mutex::default(),
+            stopping: CancellationToken::new(),
+        };
+        Ok(Self { listeners, shared: Arc::new(shared) })
+    }
+
+    /// The services served, by name, with the addresses taken. They differ from the configured ones where the port was
+    /// 0.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.listeners.iter().map(|listener| (listener.service().name.as_str(), listener.address()))
+    }
+
+    /// Serves until `stop` completes; then says goodbye to every client and returns when all are gone, or after
+    /// [`Limits::stop_timeout`].
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let Self { listeners, shared } = self;
+        let tasks = TaskTracker::new();
+        for listener in listeners {
+            tasks.spawn(listener.accept(Arc::clone(&shared), tasks.clone()));
+        }
+        stop.await;
+
+        let sessions = shared.sessions().sessions();
+        tracing::info!("stopping; closing {sessions} sessions");
+        shared.stopping.cancel();
+        tasks.close();
+        if timeout(shared.limits.stop_timeout, tasks.wait()).await.is_err() {
+            tracing::warn!("{} connections did not end in time and are cut", tasks.len());
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// The session table. Held for moments only, never across an await.
+    fn sessions(&self) -> MutexGuard<'_, Table<Arc<Outbox>>> {
+        // The table's methods leave it consistent wherever a caller's task may have died.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in force now, if an agent has been heard.
+    fn published(&self) -> Option<Arc<Published>> {
+        self.published.borrow().clone()
+    }
+}

@@ -1,0 +1,68 @@
+//! Whose request it is, and whether that is us (promise 2).
+
+use serde_json::json;
+
+use super::http::Response;
+use crate::{control::Published, openim::request, ring::Identity};
+
+/// A request for a user of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ours {
+    /// The user.
+    pub(super) user: Vec<u8>,
+    /// This node, by the ring that made it the owner.
+    pub(super) owner: Identity,
+}
+
+/// Why a request cannot be served here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NotOurs {
+    /// It names no user.
+    NoKey,
+    /// No ring says who owns the user.
+    NoRing,
+    /// The ring says that another node does.
+    Foreign {
+        /// The user.
+        user: Vec<u8>,
+        /// That node.
+        owner: Identity,
+    },
+}
+
+/// Judges a request by its target, the name of the service's `parameter`, and what is in force.
+pub(super) fn place(target: &[u8], parameter: &str, published: Option<&Published>) -> Result<Ours, NotOurs> {
+    let user = request::parameter(target, parameter.as_bytes()).unwrap_or_default().into_owned();
+    if user.is_empty() {
+        return Err(NotOurs::NoKey);
+    }
+    let published = published.ok_or(NotOurs::NoRing)?;
+    let owner = published.owner(&user);
+    if owner.number == published.node {
+        Ok(Ours { user, owner: owner.identity.clone() })
+    } else {
+        Err(NotOurs::Foreign { user, owner: owner.identity.clone() })
+    }
+}
+
+impl NotOurs {
+    /// What to tell the client. `parameter` is the one that [`place`] looked for.
+    pub(super) fn response(&self, parameter: &str) -> Response {
+        match self {
+            Self::NoKey => {
+                Response::error(400, format!("the query names no user: send ?{parameter}=USER, percent-encoded"))
+            }
+            Self::NoRing => Response::error(503, "this node has no ring yet, its agent has not been heard; try again")
+                .header("Retry-After", "1"),
+            Self::Foreign { user, owner } => {
+                let (user, owner) = (String::from_utf8_lossy(user), owner.to_string());
+                let body = json!({
+                    "error": format!("user {user} belongs to {owner}"),
+                    "user": user,
+                    "owner": owner,
+                });
+                Response::new(421, body).header("Ringsteer-Owner", owner)
+            }
+        }
+    }
+}

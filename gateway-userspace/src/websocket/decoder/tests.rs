@@ -1,0 +1,337 @@
+use std::io::{Cursor, Read, Write};
+
+use proptest::prelude::*;
+use tokio_tungstenite::tungstenite::{
+    self, Message, Utf8Bytes,
+    protocol::{CloseFrame, Role, WebSocket, WebSocketConfig},
+};
+
+use super::*;
+
+const MAX_MESSAGE: usize = 4096;
+
+/// Everything a decoder says about `bytes`, fed in pieces that end at `cuts`; the last entry may be a violation.
+fn decode(decoder: &mut Decoder, bytes: &[u8], cuts: &[usize]) -> Vec<Result<Event, Violation>> {
+    let mut said = Vec::new();
+    let mut start = 0;
+    for end in cuts.iter().copied().chain([bytes.len()]) {
+        let mut input = &bytes[start..end];
+        start = end;
+        loop {
+            match decoder.next(&mut input) {
+                Ok(Some(event)) => said.push(Ok(event)),
+                Ok(None) => break assert!(input.is_empty(), "an unconsumed byte without an event"),
+                Err(violation) => {
+                    said.push(Err(violation));
+                    return said;
+                }
+            }
+        }
+    }
+    said
+}
+
+fn decode_whole(bytes: &[u8]) -> Vec<Result<Event, Violation>> {
+    decode(&mut Decoder::new(MAX_MESSAGE), bytes, &[])
+}
+
+fn masked(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xfa, 0x21, 0x3d];
+    let mut bytes = Vec::new();
+    FrameHeader { fin, opcode, mask: Some(mask), length: payload.len() as u64 }.encode(&mut bytes);
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    frame::apply_mask(&mut bytes[start..], mask, 0);
+    bytes
+}
+
+/// What a client may send: messages, whole or in fragments with control frames between them, and now and then a close.
+fn conversation() -> impl Strategy<Value = Vec<u8>> {
+    let payload = prop_oneof![4 => 0..40usize, 1 => 120..130usize, 1 => 1000..1400usize]
+        .prop_flat_map(|length| prop::collection::vec(any::<u8>(), length));
+    let text = prop_oneof![Just("".to_owned()), "\\PC{0,20}", Just("κόσμε – 用户 🦀".repeat(9))];
+    let control = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..=125).prop_map(|payload| masked(true, Opcode::Ping, &payload)),
+        prop::collection::vec(any::<u8>(), 0..=125).prop_map(|payload| masked(true, Opcode::Pong, &payload)),
+        Just(Vec::new()),
+    ];
+    let message = prop_oneof![
+        payload.prop_map(|payload| (Opcode::Binary, payload)),
+        text.prop_map(|text| (Opcode::Text, text.into_bytes())),
+    ];
+    let sent = (message, prop::collection::vec((any::<prop::sample::Index>(), control), 0..4)).prop_map(
+        |((opcode, payload), fragments)| {
+            let mut cuts: Vec<_> = fragments.iter().map(|(at, _)| at.index(payload.len() + 1)).collect();
+            cuts.sort_unstable();
+            let (mut bytes, mut opcode, mut start) = (Vec::new(), opcode, 0);
+            for (cut, (_, control)) in cuts.into_iter().zip(&fragments) {
+                bytes.extend(masked(false, opcode, &payload[start..cut]));
+                bytes.extend(control);
+                (opcode, start) = (Opcode::Continuation, cut);
+            }
+            bytes.extend(masked(true, opcode, &payload[start..]));
+            bytes
+        },
+    );
+    let close = prop_oneof![
+        3 => Just(Vec::new()),
+        1 => Just(masked(true, Opcode::Close, b"")),
+        1 => Just(masked(true, Opcode::Close, b"\x03\xe8done")),
+    ];
+    (prop::collection::vec(sent, 0..5), close).prop_map(|(sent, close)| [sent.concat(), close].concat())
+}
+
+/// The same with a few bytes spoilt.
+fn spoilt_conversation() -> impl Strategy<Value = Vec<u8>> {
+    (conversation(), prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3)).prop_map(
+        |(mut bytes, spots)| {
+            for (at, value) in spots {
+                if !bytes.is_empty() {
+                    let at = at.index(bytes.len());
+                    bytes[at] = value;
+                }
+            }
+            bytes
+        },
+    )
+}
+
+fn cuts_of(indices: &[prop::sample::Index], length: usize) -> Vec<usize> {
+    let mut cuts: Vec<_> = indices.iter().map(|index| index.index(length + 1)).collect();
+    cuts.sort_unstable();
+    cuts
+}
+
+proptest! {
+    #[test]
+    fn cutting_the_stream_changes_nothing(
+        bytes in spoilt_conversation(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    ) {
+        let cuts = cuts_of(&cuts, bytes.len());
+        let every_byte: Vec<usize> = (0..bytes.len()).collect();
+        let whole = decode_whole(&bytes);
+        prop_assert_eq!(&decode(&mut Decoder::new(MAX_MESSAGE), &bytes, &cuts), &whole);
+        prop_assert_eq!(&decode(&mut Decoder::new(MAX_MESSAGE), &bytes, &every_byte), &whole);
+    }
+
+    #[test]
+    fn a_copy_goes_on_where_the_original_stood(bytes in spoilt_conversation(), at: prop::sample::Index) {
+        let (before, after) = bytes.split_at(at.index(bytes.len() + 1));
+        let mut original = Decoder::new(MAX_MESSAGE);
+        let mut said = decode(&mut original, before, &[]);
+        let mut copy = original.clone();
+        drop(original);
+        if said.last().is_none_or(Result::is_ok) {
+            said.extend(decode(&mut copy, after, &[]));
+        }
+        prop_assert_eq!(said, decode_whole(&bytes));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        decode_whole(&bytes);
+    }
+
+    #[test]
+    fn an_independent_server_hears_the_same(bytes in spoilt_conversation()) {
+        let said = decode_whole(&bytes);
+        let heard = hear(&bytes);
+        // The other one may notice a violation later than we do (at a text's end, say) and judges the shortest form of
+        // lengths less strictly; what it heard before must still begin with what we heard.
+        let ours: Vec<&Event> = said.iter().filter_map(|said| said.as_ref().ok()).collect();
+        let strict = matches!(said.last(), Some(Err(Violation::Header(BadHeader::Length))));
+        if !strict && let Some(Err(violation)) = said.last() {
+            prop_assert!(heard.refused || heard.starved, "we refused ({violation}) what it takes: {:?}", heard.events);
+        }
+        if said.iter().all(Result::is_ok) {
+            prop_assert!(!heard.refused, "it refused what we take: {ours:?}");
+            prop_assert_eq!(heard.events.iter().collect::<Vec<_>>(), ours);
+        } else {
+            prop_assert!(heard.events.iter().take(ours.len()).eq(ours.iter().copied().take(heard.events.len())));
+        }
+    }
+
+    #[test]
+    fn an_independent_client_is_heard(
+        texts in prop::collection::vec("\\PC{0,200}", 0..4),
+        binaries in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..4),
+        ping in prop::collection::vec(any::<u8>(), 0..=125),
+        reason in "\\PC{0,30}",
+    ) {
+        let mut wire = WebSocket::from_raw_socket(Cursor::new(Vec::new()), Role::Client, None);
+        let mut expected = Vec::new();
+        for text in texts {
+            expected.push(Ok(Event::Message { kind: Kind::Text, payload: text.clone().into_bytes() }));
+            wire.send(Message::text(text)).unwrap();
+        }
+        expected.push(Ok(Event::Ping(ping.clone())));
+        wire.send(Message::Ping(ping.into())).unwrap();
+        for binary in binaries {
+            expected.push(Ok(Event::Message { kind: Kind::Binary, payload: binary.clone() }));
+            wire.send(Message::binary(binary)).unwrap();
+        }
+        expected.push(Ok(Event::Close(Some(Close { code: CloseCode::NORMAL, reason: reason.clone() }))));
+        wire.close(Some(CloseFrame { code: 1000.into(), reason: Utf8Bytes::from(reason) })).unwrap();
+        let bytes = wire.get_ref().get_ref().clone();
+        prop_assert_eq!(decode_whole(&bytes), expected);
+    }
+
+    #[test]
+    fn an_independent_client_understands_our_frames(
+        text in "\\PC{0,200}",
+        binary in prop::collection::vec(any::<u8>(), 0..70_000),
+        reason in "\\PC{0,60}",
+    ) {
+        let mut bytes = Vec::new();
+        frame::encode(Opcode::Text, text.as_bytes(), &mut bytes);
+        frame::encode(Opcode::Ping, b"p", &mut bytes);
+        frame::encode(Opcode::Binary, &binary, &mut bytes);
+        let close = Close::new(CloseCode::POLICY, reason);
+        frame::encode(Opcode::Close, &close.payload(), &mut bytes);
+        let mut client = WebSocket::from_raw_socket(Wire { bytes: Cursor::new(bytes) }, Role::Client, None);
+        prop_assert_eq!(client.read().unwrap(), Message::text(text));
+        prop_assert_eq!(client.read().unwrap(), Message::Ping(b"p".to_vec().into()));
+        prop_assert_eq!(client.read().unwrap(), Message::binary(binary));
+        let frame = CloseFrame { code: 1008.into(), reason: close.reason.into() };
+        prop_assert_eq!(client.read().unwrap(), Message::Close(Some(frame)));
+    }
+}
+
+/// A socket that reads given bytes and swallows what is written.
+struct Wire {
+    bytes: Cursor<Vec<u8>>,
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.bytes.read(buffer)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What tungstenite's server makes of some bytes.
+struct Heard {
+    events: Vec<Event>,
+    /// It saw a violation.
+    refused: bool,
+    /// It ran out of bytes in mid-sentence.
+    starved: bool,
+}
+
+fn hear(bytes: &[u8]) -> Heard {
+    let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    let mut server =
+        WebSocket::from_raw_socket(Wire { bytes: Cursor::new(bytes.to_vec()) }, Role::Server, Some(config));
+    let mut heard = Heard { events: Vec::new(), refused: false, starved: false };
+    loop {
+        heard.events.push(match server.read() {
+            Ok(Message::Text(text)) => Event::Message { kind: Kind::Text, payload: text.as_bytes().to_vec() },
+            Ok(Message::Binary(bytes)) => Event::Message { kind: Kind::Binary, payload: bytes.to_vec() },
+            Ok(Message::Ping(bytes)) => Event::Ping(bytes.to_vec()),
+            Ok(Message::Pong(bytes)) => Event::Pong(bytes.to_vec()),
+            // Its way of saying that a close frame's code must not be sent.
+            Ok(Message::Close(Some(frame))) if frame.code == 1002.into() && frame.reason == "Protocol violation" => {
+                heard.refused = true;
+                return heard;
+            }
+            Ok(Message::Close(frame)) => Event::Close(frame.map(|frame| Close {
+                code: CloseCode::new(frame.code.into()).expect("a code that may be sent"),
+                reason: frame.reason.as_str().to_owned(),
+            })),
+            Ok(Message::Frame(_)) => unreachable!("reading yields no raw frames"),
+            Err(tungstenite::Error::ConnectionClosed) => return heard,
+            Err(tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => {
+                heard.starved = true;
+                return heard;
+            }
+            Err(_) => {
+                heard.refused = true;
+                return heard;
+            }
+        });
+    }
+}
+
+#[test]
+fn each_violation_has_its_code() {
+    let text = |fin, bytes| masked(fin, Opcode::Text, bytes);
+    let too_big = vec![0; MAX_MESSAGE / 2 + 1];
+    let cases: Vec<(Vec<u8>, Violation, u16)> = vec![
+        (vec![0xc1], Violation::Header(BadHeader::ReservedBit), 1002),
+        (vec![0x81, 0x05], Violation::Unmasked, 1002),
+        (vec![0x82, 0x7e], Violation::Unmasked, 1002),
+        (masked(true, Opcode::Continuation, b"x"), Violation::NothingToContinue, 1002),
+        ([text(false, b"a"), text(true, b"b")].concat(), Violation::Interleaved, 1002),
+        (masked(true, Opcode::Close, b"\x03"), Violation::CloseCode, 1002),
+        (masked(true, Opcode::Close, b"\x03\xed"), Violation::CloseCode, 1002),
+        (masked(true, Opcode::Close, b"\x03\xe8\xff"), Violation::Utf8, 1007),
+        (text(true, b"\xc3"), Violation::Utf8, 1007),
+        // The frame announces more, but what is here is wrong already.
+        (text(true, b"a\xed\xa0\x80...")[..9].to_vec(), Violation::Utf8, 1007),
+        (
+            [masked(false, Opcode::Binary, &too_big), masked(true, Opcode::Continuation, &too_big)].concat(),
+            Violation::TooBig(MAX_MESSAGE),
+            1009,
+        ),
+    ];
+    for (bytes, violation, code) in cases {
+        assert_eq!(decode_whole(&bytes), [Err(violation)], "{bytes:x?}");
+        assert_eq!(violation.close_code().number(), code, "{violation}");
+    }
+}
+
+#[test]
+fn a_violation_stays_one() {
+    let mut decoder = Decoder::new(MAX_MESSAGE);
+    let violation = decoder.next(&mut &[0xc1][..]);
+    assert_eq!(violation, Err(Violation::Header(BadHeader::ReservedBit)));
+    assert_eq!(decoder.next(&mut &masked(true, Opcode::Text, b"a")[..]), violation);
+}
+
+#[test]
+fn the_largest_message_is_taken_and_an_announced_one_takes_no_memory() {
+    let payload = vec![7; MAX_MESSAGE];
+    let event = Event::Message { kind: Kind::Binary, payload: payload.clone() };
+    assert_eq!(decode_whole(&masked(true, Opcode::Binary, &payload)), [Ok(event)]);
+
+    let mut decoder = Decoder::new(1 << 40);
+    let mut header = Vec::new();
+    FrameHeader { fin: true, opcode: Opcode::Binary, mask: Some([0; 4]), length: 1 << 40 }.encode(&mut header);
+    assert_eq!(decoder.next(&mut &header[..]), Ok(None));
+}
+
+#[test]
+fn characters_may_span_fragments() {
+    let crab = "🦀".as_bytes();
+    let bytes = [masked(false, Opcode::Text, &crab[..1]), masked(true, Opcode::Continuation, &crab[1..])].concat();
+    assert_eq!(decode_whole(&bytes), [Ok(Event::Message { kind: Kind::Text, payload: crab.to_vec() })]);
+}
+
+#[test]
+fn nothing_is_heard_after_a_close() {
+    let bytes = [masked(true, Opcode::Close, b""), masked(true, Opcode::Text, b"late"), vec![0xff; 9]].concat();
+    assert_eq!(decode_whole(&bytes), [Ok(Event::Close(None))]);
+}
+
+#[test]
+fn a_decoder_knows_when_it_may_move_lightly() {
+    let mut decoder = Decoder::new(MAX_MESSAGE);
+    assert!(decoder.is_at_frame_boundary());
+    let frame = masked(true, Opcode::Text, b"hi");
+    for byte in &frame[..frame.len() - 1] {
+        assert_eq!(decoder.next(&mut std::slice::from_ref(byte)), Ok(None));
+        assert!(!decoder.is_at_frame_boundary());
+    }
+    assert!(decoder.next(&mut &frame[frame.len() - 1..]).unwrap().is_some());
+    assert!(decoder.is_at_frame_boundary());
+}
