@@ -39,8 +39,11 @@ const NEXT: i32 = -1;
 const DROP: i32 = 2;
 
 /// Where `tw_rcv_nxt` stands in `struct tcp_timewait_sock`; the agent finds it in the kernel's BTF.
+///
+/// The initial value is one that nothing else has: the compiler merges constants of equal bytes, and a 0 here, once
+/// overridden at load time, would change every other 0 that a program points to.
 #[unsafe(no_mangle)]
-static TIMEWAIT_RCV_NXT: Global<u32> = Global::new(0);
+static TIMEWAIT_RCV_NXT: Global<u32> = Global::new(0xffff_5374);
 
 /// Socket states, from the kernel's `net/tcp_states.h`.
 mod state {

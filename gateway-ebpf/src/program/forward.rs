@@ -163,6 +163,7 @@ fn resolve(ctx: &XdpContext, node: u32, now_ns: u64, hop: &mut NextHop) -> Resul
         + checksum::halves(to);
     hop.ifindex = lookup.ifindex;
     hop.here = 0;
+    hop.build = crate::BUILD;
     hop.expires_ns = now_ns + NEXT_HOP_LIFE_NS;
     Ok(())
 }

@@ -62,23 +62,11 @@ pub fn admit(ctx: TcContext) -> i32 {
     admit::packet(&ctx)
 }
 
-/// Bumped with a build, so that `bpftool` and a test can tell two builds apart.
-#[unsafe(no_mangle)]
-static VARIANT: [u8; 16] = variant();
-
-const fn variant() -> [u8; 16] {
-    let mut padded = [0; 16];
-    let text = match option_env!("RINGSTEER_VARIANT") {
-        Some(text) => text.as_bytes(),
-        None => b"release",
-    };
-    let mut index = 0;
-    while index < text.len() && index < padded.len() {
-        padded[index] = text[index];
-        index += 1;
-    }
-    padded
-}
+/// Names the build in the program's own instructions, so that two builds have different tags (`bpftool prog`).
+const BUILD: u32 = ringsteer_ebpf::crc32::checksum_const(match option_env!("RINGSTEER_VARIANT") {
+    Some(variant) => variant.as_bytes(),
+    None => env!("CARGO_PKG_VERSION").as_bytes(),
+});
 
 /// The kfunc that admission calls is for GPL-compatible programs only.
 #[unsafe(link_section = "license")]

@@ -75,8 +75,8 @@ pub struct NextHop {
     pub unused: u32,
     /// The headers, lengths and source port still zero; two bytes more than they need.
     pub headers: [u32; 11],
-    /// No padding the compiler chose.
-    pub unused_too: u32,
+    /// Which build of the program wrote this.
+    pub build: u32,
 }
 
 /// See [`SCRATCH`].
