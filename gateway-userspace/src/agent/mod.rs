@@ -206,7 +206,7 @@ impl Agent {
 
 /// Passes the programs' log lines on.
 async fn follow_log(logger: EbpfLogger<&'static dyn log::Log>) {
-    let Ok(mut logger) = AsyncFd::with_interest(logger, Interest::READABLE) else {
+    let Ok(mut logger) = AsyncFd::register_with_interest(logger, Interest::READABLE) else {
         warn!("the programs' log cannot be followed");
         return;
     };

@@ -1,0 +1,70 @@
+//! The demo: a fleet, a thousand users with open websockets, a push to every one of them; first the original bug, then
+//! ringsteer.
+//!
+//! * [`users`]: the users and their connections;
+//! * [`pushes`]: pushes, and what became of them;
+//! * [`report`]: the tables.
+
+pub mod pushes;
+pub mod report;
+pub mod users;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ringsteer::ring::Identity;
+use ringsteer_ebpf::layout::stats::Stats;
+
+use crate::{
+    fleet::{DIRECT_PUSH_PORT, Fleet, Options, host_names, ring_of},
+    lab::Lab,
+};
+
+/// How large a demo.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Nodes, each with an agent and a gateway.
+    pub nodes: usize,
+    /// Users, each with one websocket.
+    pub users: usize,
+}
+
+/// How long a user waits for a push that was reported delivered.
+const ARRIVAL: Duration = Duration::from_secs(10);
+
+/// Runs it. `Ok(true)` if every push of the steered part arrived where its user is.
+pub fn run(size: Size, progress: impl Fn(&str)) -> Result<(report::Report, bool)> {
+    progress(&format!("making the lab: {} nodes, clients, a router, a pusher, each a network namespace", size.nodes));
+    let lab = Lab::builder().nodes(size.nodes).clients(1).build()?;
+    progress("starting an agent and a gateway on each node");
+    let fleet = Fleet::start(&lab, &Options::default())?;
+
+    progress(&format!("connecting {} users through {}", size.users, fleet.websocket()));
+    let mut users = users::connect(&fleet, size.users)?;
+
+    // The original bug: the pusher's ring spells the nodes without port, and it dials the node it finds.
+    progress("pushing as OpenIM does: by a ring of names without port");
+    let names = host_names(size.nodes);
+    let portless = ring_of(&lab, &names, |name| Identity::port_optional(name).expect("a name without port"))?;
+    let by_portless = |user: &str| (portless.owner(user.as_bytes()).address.ip(), DIRECT_PUSH_PORT).into();
+    let before = pushes::to_all(&fleet, &users, "portless", by_portless)?;
+
+    progress(&format!("pushing through {}: steered by the kernel", fleet.push()));
+    let after = pushes::to_all(&fleet, &users, "steered", |_| fleet.push())?;
+    let arrived = users::arrivals(&fleet, &mut users, "steered", ARRIVAL);
+    let arrived_before = users::arrivals(&fleet, &mut users, "portless", ARRIVAL);
+
+    let mut counters: Stats = bytemuck::Zeroable::zeroed();
+    for node in 0..size.nodes {
+        let status = lab.router().block_on(fleet.status(node))?;
+        report::add_counters(&mut counters, &status.counters)?;
+    }
+    ensure!(
+        arrived_before == before.delivered,
+        "{arrived_before} users saw a push that {} were told of",
+        before.delivered
+    );
+    let right = after.delivered == size.users && arrived == size.users && after.misrouted == 0;
+    let report = report::Report::new(&fleet, &users, before, after, arrived, counters);
+    Ok((report, right))
+}
