@@ -43,6 +43,17 @@ pub fn checksum(bytes: &[u8]) -> u32 {
     finish(bytes.iter().fold(START, |register, &byte| step(register, byte)))
 }
 
+/// [`checksum`] at compile time.
+pub const fn checksum_const(bytes: &[u8]) -> u32 {
+    let mut register = START;
+    let mut index = 0;
+    while index < bytes.len() {
+        register = TABLE[(register as u8 ^ bytes[index]) as usize] ^ (register >> 8);
+        index += 1;
+    }
+    !register
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -20,6 +20,7 @@ extern crate std;
 pub mod cookie;
 pub mod crc32;
 pub mod key;
+pub mod kfunc;
 pub mod layout;
 pub mod ring;
 pub mod siphash;

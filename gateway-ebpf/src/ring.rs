@@ -12,27 +12,30 @@ const STEPS: u32 = MAX_POINTS.trailing_zeros();
 /// The index of the point that owns `hash` among the first `count` of `points`, which are sorted by hash without
 /// repeats. `None` if there are no points, or more than the array holds.
 ///
-/// The search is a branch-light lower bound with a fixed number of steps: the shape the kernel's verifier follows in
-/// one pass, and as fast as any on the host.
+/// The search is a lower bound with a fixed number of steps. `zero` is 0; the kernel program passes one that the
+/// verifier cannot see to be 0, because with a known start it would walk every path to every point, 2¹⁵ of them, where
+/// from an unknown one all paths look alike.
 #[inline(always)]
-pub fn owner_index(points: &[Point; MAX_POINTS], count: u32, hash: u32) -> Option<usize> {
-    let count = count as usize;
-    if count == 0 || count > MAX_POINTS {
-        return None;
-    }
+pub fn owner_index(points: &[Point; MAX_POINTS], count: u32, hash: u32, zero: u32) -> Option<usize> {
+    /// Cuts positions, to the same range on every path; changes none, since all are at most MAX_POINTS.
+    const RANGE: u32 = 2 * MAX_POINTS as u32 - 1;
     // How many points are at or below `hash`.
-    let mut below = 0usize;
-    let mut step = MAX_POINTS;
+    let mut below = zero & RANGE;
+    let mut step = MAX_POINTS as u32;
     // One step more than halvings: the first covers the case that all MAX_POINTS points are at or below.
     for _ in 0..=STEPS {
         let probe = below + step;
-        // Masking changes nothing (`probe - 1 < count <= MAX_POINTS`) but lets compiler and verifier see the bound.
-        if probe <= count && points[(probe - 1) & (MAX_POINTS - 1)].hash <= hash {
-            below = probe;
+        // The mask lets compiler and verifier see what `probe <= count` implies.
+        if probe <= count && points[(probe - 1) as usize & (MAX_POINTS - 1)].hash <= hash {
+            below = probe & RANGE;
         }
         step >>= 1;
     }
-    Some(if below == count { 0 } else { below & (MAX_POINTS - 1) })
+    // Checked only now: a compiler that knew the bound above would find the cuts superfluous and leave them out.
+    if count == 0 || count > MAX_POINTS as u32 {
+        return None;
+    }
+    Some(if below == count { 0 } else { below as usize & (MAX_POINTS - 1) })
 }
 
 #[cfg(test)]
@@ -66,10 +69,10 @@ mod tests {
                 let exact = *hashes.iter().nth(pick.index(hashes.len())).unwrap();
                 hashes.insert(exact.saturating_add(1));
                 let sorted: Vec<u32> = hashes.iter().copied().collect();
-                prop_assert_eq!(owner_index(&ring_of(&sorted).points, sorted.len() as u32, exact), by_definition(&sorted, exact));
+                prop_assert_eq!(owner_index(&ring_of(&sorted).points, sorted.len() as u32, exact, 0), by_definition(&sorted, exact));
             }
             let sorted: Vec<u32> = hashes.into_iter().collect();
-            prop_assert_eq!(owner_index(&ring_of(&sorted).points, sorted.len() as u32, hash), by_definition(&sorted, hash));
+            prop_assert_eq!(owner_index(&ring_of(&sorted).points, sorted.len() as u32, hash, 0), by_definition(&sorted, hash));
         }
     }
 
@@ -78,14 +81,18 @@ mod tests {
         let hashes: Vec<u32> = (0..MAX_POINTS as u32).map(|i| i * 3).collect();
         let ring = ring_of(&hashes);
         for hash in [0, 1, 2, 3, 49_151, 3 * (MAX_POINTS as u32 - 1) - 1, 3 * (MAX_POINTS as u32 - 1), u32::MAX] {
-            assert_eq!(owner_index(&ring.points, ring.point_count, hash), by_definition(&hashes, hash), "hash {hash}");
+            assert_eq!(
+                owner_index(&ring.points, ring.point_count, hash, 0),
+                by_definition(&hashes, hash),
+                "hash {hash}"
+            );
         }
     }
 
     #[test]
     fn a_count_the_array_cannot_hold_is_no_ring() {
         let ring = ring_of(&[]);
-        assert_eq!(owner_index(&ring.points, 0, 7), None);
-        assert_eq!(owner_index(&ring.points, MAX_POINTS as u32 + 1, 7), None);
+        assert_eq!(owner_index(&ring.points, 0, 7, 0), None);
+        assert_eq!(owner_index(&ring.points, MAX_POINTS as u32 + 1, 7, 0), None);
     }
 }

@@ -1,8 +1,10 @@
 //! ringsteer: eBPF/XDP connection steering for websocket messaging fleets.
 
+pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod dataplane;
 pub mod gateway;
 pub mod openim;
 pub mod ring;

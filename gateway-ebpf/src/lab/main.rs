@@ -1,1 +1,27 @@
+//! Programs that only the lab loads.
+//!
+//! A veth drops what XDP sends into it unless its receiving end runs an XDP program too: [`lab_pass`] is that program
+//! for the ends that have nothing to steer.
+#![no_std]
+#![no_main]
+// The attribute macros make an undocumented twin of each program.
+#![allow(missing_docs)]
 
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+
+/// Lets every packet through.
+#[xdp]
+pub fn lab_pass(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// What the kernel goes by when it decides which helpers a program may call.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Never reached: the verifier refuses a program that could panic.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

@@ -25,6 +25,8 @@ map_pod! {
 map_pod! {
     /// Who holds the connection, and what tells it from another one on the same addresses and ports.
     pub struct Flow {
+        /// When the last packet passed, in nanoseconds since boot (CLOCK_MONOTONIC).
+        pub last_seen_ns: u64,
         /// The member that holds it, by its number in `nodes`.
         pub node: u32,
         /// CRC-32 of the key found in the first segment; 0 if none was found and the 4-tuple decided.
@@ -32,8 +34,8 @@ map_pod! {
         /// What the client acknowledges until the owner has spoken: our cookie plus one. Segments that still carry it
         /// are marked for admission.
         pub first_ack: u32,
-        /// When the last packet passed, in seconds since boot (CLOCK_MONOTONIC).
-        pub last_seen_s: u32,
+        /// What the client acknowledged last: the sequence number at which a RST would reach it (RFC 5961 section 3).
+        pub last_ack: u32,
         /// 1 once FIN or RST was seen: the flow goes after a short silence.
         pub closing: u32,
         /// The cookie slot of the last SYN seen for this flow while it lived, 0 for none. A segment in the following

@@ -1,7 +1,7 @@
 //! Keys and values of the pinned maps.
 //!
 //! The field names are an interface: `bpftool map dump` prints them, and an operator reads them without our source.
-//! Hence plain integers in host byte order, times as seconds, addresses always as 16 bytes (IPv4 as `::ffff:a.b.c.d`,
+//! Hence plain integers in host byte order, times as nanoseconds since boot, addresses always as 16 bytes (IPv4 as `::ffff:a.b.c.d`,
 //! so a dump ends in the four decimals one knows), and no padding the compiler chose.
 
 pub mod flow;
@@ -19,6 +19,12 @@ pub type Address = [u8; 16];
 pub const fn mapped(ipv4: [u8; 4]) -> Address {
     let [a, b, c, d] = ipv4;
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// The 16-byte form of an IPv4 address that is at hand as its four bytes in memory.
+#[inline(always)]
+pub fn mapped_word(ipv4: u32) -> Address {
+    bytemuck::cast([0, 0, 0xffff_0000u32.to_le(), ipv4])
 }
 
 /// The IPv4 address in a 16-byte one, if it is one.

@@ -10,6 +10,12 @@ macro_rules! counters {
             pub struct Stats { $($(#[doc = $doc])* pub $name: u64,)* }
         }
 
+        /// A counter, by its place in [`Stats`]. The names are those of the map's fields.
+        #[allow(non_camel_case_types)]
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter { $($(#[doc = $doc])* $name,)* }
+
         impl Stats {
             /// Every counter's name, in the order of the map.
             pub const NAMES: &[&str] = &[$(stringify!($name)),*];

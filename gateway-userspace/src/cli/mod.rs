@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::gateway;
+use crate::{agent, gateway};
 
 /// Steers websocket connections to the node that owns their user, in the kernel
 #[derive(Debug, Parser)]
@@ -20,7 +20,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(agent::Args),
     Gateway(gateway::Args),
+    Uninstall(agent::Uninstall),
 }
 
 /// Does what the command line says.
@@ -40,6 +42,8 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
+        Command::Agent(args) => runtime.block_on(args.run()),
+        Command::Uninstall(args) => args.run(),
         Command::Gateway(args) => runtime.block_on(args.run()),
     }
 }

@@ -218,7 +218,7 @@ impl Ring {
 
     /// Where the owner of the keys at `hash` stands in the member list.
     fn place_of_hash(&self, hash: u32) -> usize {
-        let index = owner_index(&self.image.points, self.image.point_count, hash)
+        let index = owner_index(&self.image.points, self.image.point_count, hash, 0)
             .expect("`Ring::new` makes a ring of at least one and at most MAX_POINTS points");
         self.place_of_point(&self.image.points[index])
     }

@@ -1,0 +1,215 @@
+//! The rules of `key`, one by one, and against the plainest possible reading of them.
+
+use std::{vec, vec::Vec};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::crc32::checksum;
+
+/// A window over the beginning of `bytes`, and how many bytes of it count.
+fn window(bytes: &[u8]) -> (Window, u32) {
+    let mut padded = [0u8; WINDOW];
+    let length = bytes.len().min(WINDOW);
+    padded[..length].copy_from_slice(&bytes[..length]);
+    let words = core::array::from_fn(|index| u64::from_le_bytes(padded[index * 8..index * 8 + 8].try_into().unwrap()));
+    (words, length as u32)
+}
+
+fn parameter(name: &[u8]) -> ([u8; MAX_PARAMETER], u32) {
+    let mut padded = [0; MAX_PARAMETER];
+    padded[..name.len()].copy_from_slice(name);
+    (padded, name.len() as u32)
+}
+
+fn search(bytes: &[u8]) -> Key {
+    let (window, length) = window(bytes);
+    let (name, name_length) = parameter(b"sendID");
+    find(&window, length, &name, name_length)
+}
+
+#[track_caller]
+fn finds(request: &[u8], key: &[u8]) {
+    assert_eq!(search(request), Key::Hash(checksum(key)), "{}", request.escape_ascii());
+}
+
+#[track_caller]
+fn finds_nothing(request: &[u8]) {
+    assert_eq!(search(request), Key::None, "{}", request.escape_ascii());
+}
+
+#[test]
+fn the_parameter_may_stand_anywhere_in_the_query() {
+    finds(b"GET /?sendID=u1&token=t HTTP/1.1\r\n", b"u1");
+    finds(b"GET /ws?token=t&sendID=u1 HTTP/1.1\r\n", b"u1");
+    finds(b"GET /a/b/c?x&y=&sendID=u1&sendID=u2 HTTP/1.1\r\n", b"u1");
+    finds(b"GET ?sendID=u1 HTTP/1.1\r\n", b"u1");
+    finds(b"GET /?&&sendID=u1& HTTP/1.1\r\n", b"u1");
+    finds(b"GET /?a?sendID=x&sendID=u1#&z HTTP/1.1\r\n", b"u1#");
+}
+
+#[test]
+fn name_and_value_are_decoded() {
+    finds(b"GET /?sendID=a%20b+c%2B HTTP/1.1\r\n", b"a b c+");
+    finds("GET /?sendID=用户 HTTP/1.1\r\n".as_bytes(), "用户".as_bytes());
+    finds(b"GET /?sendID=%E7%94%A8 HTTP/1.1\r\n", "用".as_bytes());
+    finds(b"GET /?%73end%49%44=u1 HTTP/1.1\r\n", b"u1");
+    finds(b"GET /?sendID=a=b%3d HTTP/1.1\r\n", b"a=b=");
+    finds(b"GET /?sendID=%00 HTTP/1.1\r\n", b"\0");
+}
+
+#[test]
+fn what_only_looks_like_the_parameter_is_passed_over() {
+    finds(b"GET /?xsendID=a&sendIDs=b&sendid=c&SendID=d&sendI=e&sendID=u1 HTTP/1.1\r\n", b"u1");
+    finds(b"GET /sendID=a?x=sendID=b&sendID=u1 HTTP/1.1\r\nsendID: c\r\n", b"u1");
+    finds_nothing(b"GET /ws HTTP/1.1\r\nX: ?sendID=a&sendID=b\r\n\r\n");
+    finds_nothing(b"GET /ws?a=b HTTP/1.1\r\nReferer: /?sendID=a \r\n\r\n");
+    finds(b"GET /?sendID=a;b&sendID=%zz&sendID=%4&sendID=u1 HTTP/1.1\r\n", b"u1");
+}
+
+#[test]
+fn a_key_that_cannot_be_read_is_none() {
+    finds_nothing(b"");
+    finds_nothing(b"GET /?sendID= HTTP/1.1\r\n");
+    finds_nothing(b"GET /?sendID HTTP/1.1\r\n");
+    finds_nothing(b"GET /?sendID=&sendID=u1 HTTP/1.1\r\n");
+    finds_nothing(b"GET /?sendID=u");
+    finds_nothing(b"GET /?sendID=u%4");
+    finds_nothing(b"GET /?sendID=u\r\n");
+    finds_nothing(b"GET  /?sendID=u1 HTTP/1.1\r\n");
+    finds_nothing(b"\x16\x03\x01\x02\x00?sendID=u1 x");
+    finds_nothing(b"GET /\x01?sendID=u1 HTTP/1.1\r\n");
+}
+
+#[test]
+fn a_key_may_have_256_bytes_and_no_more() {
+    let request = |key: &[u8]| [b"GET /?sendID=", key, b" HTTP/1.1\r\n"].concat();
+    let longest: Vec<u8> = (0..MAX_KEY).map(|i| b'a' + (i % 26) as u8).collect();
+    finds(&request(&longest), &longest);
+    finds_nothing(&request(&[b'a'; MAX_KEY + 1]));
+    let escaped: Vec<u8> = b"%41".repeat(MAX_KEY);
+    finds(&request(&escaped), &[b'A'; MAX_KEY]);
+}
+
+#[test]
+fn the_last_byte_of_the_window_counts_and_the_next_does_not() {
+    let ending_at = |end: usize| {
+        let tail = b"&sendID=u1 ";
+        let mut request = b"GET /?".to_vec();
+        request.resize(end - tail.len(), b'x');
+        request.extend_from_slice(tail);
+        request
+    };
+    for end in WINDOW - 9..=WINDOW {
+        finds(&ending_at(end), b"u1");
+    }
+    finds_nothing(&ending_at(WINDOW + 1));
+}
+
+#[test]
+fn every_alignment_gives_the_same() {
+    for filler in 0..40 {
+        let path = vec![b'p'; filler];
+        finds(&[b"GET /", &path[..], b"?sendID=u1&a=b HTTP/1.1\r\n"].concat(), b"u1");
+        finds(&[b"GET /?a=", &path[..], b"&sendID=u1 HTTP/1.1\r\n"].concat(), b"u1");
+        finds(&[&path[..], b" /?sendID=u1 "].concat(), b"u1");
+    }
+}
+
+/// The rules of the module, read one byte at a time and with all the memory in the world.
+fn by_the_rules(bytes: &[u8]) -> Key {
+    fn decode(raw: &[u8]) -> Option<Vec<u8>> {
+        let mut decoded = Vec::new();
+        let mut rest = raw;
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = after;
+            decoded.push(match byte {
+                b'+' => b' ',
+                b'%' => {
+                    let digits = core::str::from_utf8(rest.get(..2)?).ok()?;
+                    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                        return None;
+                    }
+                    rest = &rest[2..];
+                    u8::from_str_radix(digits, 16).ok()?
+                }
+                byte => byte,
+            });
+        }
+        Some(decoded)
+    }
+    let Some(space) = bytes.iter().position(|&byte| byte <= b' ') else { return Key::None };
+    if bytes[space] != b' ' {
+        return Key::None;
+    }
+    let target = &bytes[space + 1..];
+    let Some(end) = target.iter().position(|&byte| byte == b' ') else { return Key::None };
+    let target = &target[..end];
+    if target.iter().any(|&byte| byte < b' ' || byte == 0x7f) {
+        return Key::None;
+    }
+    let Some(question) = target.iter().position(|&byte| byte == b'?') else { return Key::None };
+    for pair in target[question + 1..].split(|&byte| byte == b'&') {
+        if pair.contains(&b';') {
+            continue;
+        }
+        let (name, value) = match pair.iter().position(|&byte| byte == b'=') {
+            Some(equals) => (&pair[..equals], &pair[equals + 1..]),
+            None => (pair, &[][..]),
+        };
+        let (Some(name), Some(value)) = (decode(name), decode(value)) else { continue };
+        if name == b"sendID" {
+            return if value.is_empty() || value.len() > MAX_KEY { Key::None } else { Key::Hash(checksum(&value)) };
+        }
+    }
+    Key::None
+}
+
+/// Pieces that make requests interesting.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => Just(b"sendID".to_vec()),
+        3 => Just(b"sendID=".to_vec()),
+        2 => Just(b"&sendID=user".to_vec()),
+        3 => Just(b"&".to_vec()),
+        2 => Just(b"=".to_vec()),
+        1 => Just(b"?".to_vec()),
+        1 => Just(b";".to_vec()),
+        1 => Just(b"%73".to_vec()),
+        1 => Just(b"%".to_vec()),
+        1 => Just(b"+".to_vec()),
+        1 => Just("ü用".as_bytes().to_vec()),
+        4 => prop::collection::vec(0x21u8..0x7f, 0..12),
+        1 => prop::collection::vec(any::<u8>(), 0..3),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #[test]
+    fn agrees_with_the_rules(pieces in prop::collection::vec(piece(), 0..24)) {
+        let request = [b"GET /?".to_vec(), pieces.concat(), b" HTTP/1.1\r\n".to_vec()].concat();
+        let expected = by_the_rules(&request);
+        match search(&request) {
+            // Not being able to read a key is allowed where the request is one that no server accepts, and past the
+            // limits on overlong values; everywhere else both must say the same.
+            Key::None if expected != Key::None => {
+                let overlong = request.split(|&byte| byte == b'&').any(|pair| pair.len() > MAX_KEY);
+                prop_assert!(overlong, "missed {}", request.escape_ascii());
+            }
+            Key::Hash(_) if expected == Key::None => {
+                let target = request[4..].split(|&byte| byte == b' ').next().unwrap();
+                prop_assert!(target.iter().any(|&byte| byte < b' ' || byte == 0x7f), "invented {}", request.escape_ascii());
+            }
+            found => prop_assert_eq!(found, expected, "{}", request.escape_ascii()),
+        }
+    }
+
+    #[test]
+    fn a_request_cut_anywhere_gives_the_same_key_or_none(pieces in prop::collection::vec(piece(), 0..12), cut: prop::sample::Index) {
+        let request = [b"GET /?".to_vec(), pieces.concat(), b" HTTP/1.1\r\n".to_vec()].concat();
+        let whole = search(&request);
+        let part = search(&request[..cut.index(request.len())]);
+        prop_assert!(part == whole || part == Key::None, "{:?} of {:?}", part, whole);
+    }
+}

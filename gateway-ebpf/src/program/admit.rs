@@ -1,0 +1,350 @@
+//! Admission, tc ingress at the owner: the kernel is asked to create the socket of a connection from the first segment
+//! that an edge sent here.
+//!
+//! Only segments that carry the edge's mark are looked at. The kernel does the rest (`cookie_v4_check`): it makes the
+//! established socket, puts it into the listener's accept queue and delivers the data with it.
+
+use aya_ebpf::{
+    Global,
+    bindings::{__sk_buff, BPF_F_CURRENT_NETNS, BPF_F_INGRESS, bpf_sock, bpf_sock_tuple},
+    helpers::generated::{
+        bpf_clone_redirect, bpf_sk_release, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_store_bytes, bpf_skc_lookup_tcp, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock, bpf_tcp_sock,
+    },
+    programs::TcContext,
+};
+use aya_log_ebpf::warn;
+use ringsteer_ebpf::{
+    cookie::{self, Options, RCV_WSCALE, Tuple},
+    kfunc::{ASSIGN_REQSK, ReqAttrs},
+    layout::{mapped_word, stats::Counter},
+    wire::{
+        checksum,
+        headers::{ADMISSION_MARK, ETHERTYPE_IPV4, Ethernet, IPV4, IPV4_PLAIN, Ipv4, TCP, Tcp, flag, protocol},
+        options::{MAX, Parsed},
+    },
+};
+
+use crate::{
+    clock, log,
+    maps::{self, count},
+    packet::{IP_AT, L4_AT},
+    scan,
+    steer::service_at,
+};
+
+/// The next program, or the stack.
+const NEXT: i32 = -1;
+/// No further.
+const DROP: i32 = 2;
+
+/// Where `tw_rcv_nxt` stands in `struct tcp_timewait_sock`; the agent finds it in the kernel's BTF.
+///
+/// The initial value is one that nothing else has: the compiler merges constants of equal bytes, and a 0 here, once
+/// overridden at load time, would change every other 0 that a program points to.
+#[unsafe(no_mangle)]
+static TIMEWAIT_RCV_NXT: Global<u32> = Global::new(0xffff_5374);
+
+/// Socket states, from the kernel's `net/tcp_states.h`.
+mod state {
+    pub const TIME_WAIT: u32 = 6;
+    pub const LISTEN: u32 = 10;
+}
+
+/// The mark of a segment that comes by for the second time, after a stale socket has been closed; lives in the packet's
+/// `mark` while it is queued on this host.
+const SECOND_TRY: u32 = 0x7269_6e67;
+
+/// The headers in front of the TCP options.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Headers {
+    ip: Ipv4,
+    tcp: Tcp,
+}
+
+/// Decides about a packet on its way up.
+#[inline(always)]
+pub fn packet(ctx: &TcContext) -> i32 {
+    match marked(ctx) {
+        Some(headers) => segment(ctx, &headers),
+        None => NEXT,
+    }
+}
+
+/// The headers of a segment with our mark.
+#[inline(always)]
+fn marked(ctx: &TcContext) -> Option<Headers> {
+    const END: usize = L4_AT + TCP;
+    if ctx.data() + END > ctx.data_end() {
+        if (ctx.len() as usize) < END {
+            return None;
+        }
+        // SAFETY: the context is the program's own; packet pointers are taken anew below.
+        unsafe { bpf_skb_pull_data(skb(ctx), END as u32) };
+    }
+    let start = ctx.data();
+    if start + END > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: the headers are inside the packet, as just checked.
+    let (ethernet, headers) = unsafe { (&*(start as *const Ethernet), &*((start + IP_AT) as *const Headers)) };
+    let ours = ethernet.ether_type == ETHERTYPE_IPV4
+        && headers.ip.version_ihl == IPV4_PLAIN
+        && headers.ip.protocol == protocol::TCP
+        && headers.tcp.offset_reserved & ADMISSION_MARK != 0;
+    if ours { Some(*headers) } else { None }
+}
+
+#[inline(always)]
+fn skb(ctx: &TcContext) -> *mut __sk_buff {
+    ctx.skb.skb
+}
+
+/// Counts a drop and gives the action that goes with it.
+#[inline(always)]
+fn dropped(why: Counter) -> i32 {
+    count(why);
+    DROP
+}
+
+/// A marked segment.
+#[inline(never)]
+fn segment(ctx: &TcContext, headers: &Headers) -> i32 {
+    let (ip, tcp) = (&headers.ip, &headers.tcp);
+    if service_at(ip.destination, tcp.destination).is_none() {
+        return NEXT;
+    }
+    // SAFETY: the field belongs to the context.
+    let second_try = unsafe { (*skb(ctx)).mark } == SECOND_TRY;
+    if second_try {
+        ctx.set_mark(0);
+    }
+    let mut key = [ip.source, ip.destination, tcp.source as u32 | (tcp.destination as u32) << 16];
+    // SAFETY: the tuple is the IPv4 form of `bpf_sock_tuple`, 12 bytes; a socket found is released on every path below.
+    let socket = unsafe {
+        bpf_skc_lookup_tcp(
+            skb(ctx).cast(),
+            (&raw mut key).cast::<bpf_sock_tuple>(),
+            size_of_val(&key) as u32,
+            BPF_F_CURRENT_NETNS as u64,
+            0,
+        )
+    };
+    if socket.is_null() {
+        return dropped(Counter::drop_no_listener);
+    }
+    let action = with_socket(ctx, headers, socket, second_try);
+    // SAFETY: the socket came from the lookup above and is not used again.
+    unsafe { bpf_sk_release(socket.cast()) };
+    action
+}
+
+/// A marked segment, and the socket the kernel would give it to.
+#[inline(always)]
+fn with_socket(ctx: &TcContext, headers: &Headers, socket: *mut bpf_sock, second_try: bool) -> i32 {
+    let (ip, tcp) = (&headers.ip, &headers.tcp);
+    let tuple = Tuple {
+        client: mapped_word(ip.source),
+        server: mapped_word(ip.destination),
+        client_port: u16::from_be(tcp.source),
+        server_port: u16::from_be(tcp.destination),
+    };
+    let (sequence, acknowledgement) = (u32::from_be(tcp.sequence), u32::from_be(tcp.acknowledgement));
+    let Ok(secrets) = maps::secrets() else { return dropped(Counter::drop_internal) };
+    let proof = cookie::check(&secrets, &tuple, clock::slot(), sequence, acknowledgement);
+    // SAFETY: the lookup has given a socket, and the verifier knows its state may be read.
+    let state = unsafe { (*socket).state };
+    if state == state::LISTEN {
+        return match proof {
+            cookie::Verdict::Valid { mss } => admit(ctx, headers, socket, mss),
+            _ => dropped(Counter::drop_admission_cookie),
+        };
+    }
+    if let cookie::Verdict::Valid { .. } = proof
+        && let Some(expected) = stale(socket, state, sequence, acknowledgement)
+    {
+        return close_stale(ctx, headers, expected, second_try);
+    }
+    clear_mark(ctx, tcp);
+    count(Counter::admitted_before);
+    NEXT
+}
+
+/// If the socket is an older connection's, left behind on the same 4-tuple: the sequence number it expects next.
+///
+/// A connection admitted from a segment like this one has taken in its data, and the client has acknowledged nothing
+/// the owner sent: both numbers are a little ahead of the segment's. On an older connection they are anywhere.
+#[inline(always)]
+fn stale(socket: *mut bpf_sock, state: u32, sequence: u32, acknowledgement: u32) -> Option<u32> {
+    /// Further ahead than any first request and any first answer.
+    const NEAR: u32 = 1 << 24;
+    if state == state::TIME_WAIT {
+        // SAFETY: the helper checks that the socket is what we take it for. The offset is that of a 32-bit field in the
+        // running kernel's type, and the verifier checks that too.
+        return unsafe {
+            let timewait = bpf_skc_to_tcp_timewait_sock(socket.cast());
+            if timewait.is_null() {
+                return None;
+            }
+            Some(timewait.cast::<u8>().add(TIMEWAIT_RCV_NXT.load() as usize).cast::<u32>().read())
+        };
+    }
+    // SAFETY: the helper checks that the socket is a full TCP socket.
+    unsafe {
+        let tcp = bpf_tcp_sock(socket);
+        if tcp.is_null() {
+            return None;
+        }
+        let received = (*tcp).rcv_nxt;
+        let ours = received.wrapping_sub(sequence).wrapping_sub(1) < NEAR
+            && (*tcp).snd_una.wrapping_sub(acknowledgement) < NEAR;
+        if ours { None } else { Some(received) }
+    }
+}
+
+/// Closes the older connection's socket and lets the segment come by once more.
+///
+/// The kernel has no call for that, but it does what a RST says. The segment is put back at the end of the line as it
+/// is; this copy becomes a RST that fits the old socket exactly (`tcp_validate_incoming`, `tcp_timewait_state_process`)
+/// and goes up at once. When the segment comes by again, the way to the listener is free.
+#[inline(always)]
+fn close_stale(ctx: &TcContext, headers: &Headers, expected: u32, second_try: bool) -> i32 {
+    if second_try {
+        return dropped(Counter::drop_stale_socket);
+    }
+    ctx.set_mark(SECOND_TRY);
+    // SAFETY: the context is the program's own; no packet pointer is used afterwards.
+    unsafe {
+        let ifindex = (*skb(ctx)).ifindex;
+        bpf_clone_redirect(skb(ctx), ifindex, BPF_F_INGRESS as u64);
+    }
+    ctx.set_mark(0);
+    let (ip, tcp) = (&headers.ip, &headers.tcp);
+    let total_length = ((IPV4 + TCP) as u16).to_be();
+    let rst_ip = Ipv4 { total_length, checksum: checksum::updated(ip.checksum, ip.total_length, total_length), ..*ip };
+    let offset_flags = [(TCP as u8 / 4) << 4, flag::RST];
+    let mut rst = Tcp {
+        source: tcp.source,
+        destination: tcp.destination,
+        sequence: expected.to_be(),
+        acknowledgement: 0,
+        offset_reserved: offset_flags[0],
+        flags: offset_flags[1],
+        window: 0,
+        checksum: 0,
+        urgent: 0,
+    };
+    rst.checksum = checksum::finish(
+        checksum::halves(ip.source)
+            + checksum::halves(ip.destination)
+            + ((protocol::TCP as u32) << 8)
+            + (TCP as u16).to_be() as u32
+            + tcp.source as u32
+            + tcp.destination as u32
+            + checksum::halves(rst.sequence)
+            + u16::from_ne_bytes(offset_flags) as u32,
+    );
+    let headers = Headers { ip: rst_ip, tcp: rst };
+    // SAFETY: the context is the program's own, `headers` is as long as we say.
+    let written = unsafe {
+        bpf_skb_change_tail(skb(ctx), (L4_AT + TCP) as u32, 0) == 0
+            && bpf_skb_store_bytes(
+                skb(ctx).cast(),
+                IP_AT as u32,
+                (&raw const headers).cast(),
+                size_of::<Headers>() as u32,
+                0,
+            ) == 0
+    };
+    if !written {
+        return dropped(Counter::drop_stale_socket);
+    }
+    count(Counter::stale_socket_closed);
+    NEXT
+}
+
+/// Takes the mark away again.
+#[inline(always)]
+fn clear_mark(ctx: &TcContext, tcp: &Tcp) {
+    let cleared = tcp.offset_reserved & !ADMISSION_MARK;
+    let word = |offset_reserved: u8| u16::from_ne_bytes([offset_reserved, tcp.flags]);
+    let checksum = checksum::updated(tcp.checksum, word(tcp.offset_reserved), word(cleared));
+    // Offset, flags, window, checksum: bytes 12 to 17 of the header. The sum over the packet stays the same, so a
+    // checksum that the device computed over it stays right.
+    let [window_low, window_high] = tcp.window.to_ne_bytes();
+    let [checksum_low, checksum_high] = checksum.to_ne_bytes();
+    let bytes = [cleared, tcp.flags, window_low, window_high, checksum_low, checksum_high];
+    // SAFETY: the context is the program's own, `bytes` is as long as we say; no packet pointer is used afterwards.
+    unsafe {
+        bpf_skb_store_bytes(skb(ctx).cast(), (L4_AT + 12) as u32, bytes.as_ptr().cast(), bytes.len() as u32, 0);
+    }
+}
+
+/// Asks the kernel for the socket.
+#[inline(always)]
+fn admit(ctx: &TcContext, headers: &Headers, listener: *mut bpf_sock, mss: u16) -> i32 {
+    let Some(parsed) = options(ctx, &headers.tcp) else { return dropped(Counter::drop_internal) };
+    let mut attributes = ReqAttrs { mss, ..ReqAttrs::default() };
+    if parsed.has_timestamps != 0 {
+        let offered = Options::from_timestamp(parsed.echo);
+        attributes.rcv_tsval = parsed.timestamp;
+        attributes.rcv_tsecr = parsed.echo;
+        attributes.tstamp_ok = 1;
+        attributes.sack_ok = offered.sack as u8;
+        if let Some(scale) = offered.window_scale {
+            attributes.wscale_ok = 1;
+            attributes.snd_wscale = scale;
+            attributes.rcv_wscale = RCV_WSCALE;
+        }
+    }
+    clear_mark(ctx, &headers.tcp);
+    // SAFETY: the helper checks that the socket is a TCP one. The kernel function is declared as the kernel has it, see
+    // `ringsteer_ebpf::kfunc`; the attributes are as long as we say.
+    let result = unsafe {
+        let listener = bpf_skc_to_tcp_sock(listener.cast());
+        if listener.is_null() {
+            return dropped(Counter::drop_no_listener);
+        }
+        let assign: unsafe extern "C" fn(*mut __sk_buff, *mut core::ffi::c_void, *mut ReqAttrs, i32) -> i64 =
+            core::mem::transmute(ASSIGN_REQSK);
+        assign(skb(ctx), listener.cast(), &raw mut attributes, size_of::<ReqAttrs>() as i32)
+    };
+    if result as i32 != 0 {
+        if log::allowed() {
+            warn!(
+                ctx,
+                "the kernel refused to create a socket for {:i}: error {}",
+                u32::from_be(headers.ip.source),
+                result as i32
+            );
+        }
+        return dropped(Counter::drop_admission_refused);
+    }
+    count(Counter::admitted);
+    NEXT
+}
+
+/// The segment's TCP options.
+#[inline(always)]
+fn options(ctx: &TcContext, tcp: &Tcp) -> Option<Parsed> {
+    let scratch = maps::scratch()?;
+    let length = (tcp.header_length() as u32).wrapping_sub(TCP as u32);
+    if length == 0 {
+        return Some(Parsed::default());
+    }
+    if length > MAX as u32 {
+        return None;
+    }
+    // SAFETY: the scratch memory is this CPU's own; its option area takes 64 bytes, and the helper checks the range
+    // against the packet.
+    unsafe {
+        let area = (&raw mut (*scratch).options).cast();
+        if bpf_skb_load_bytes(skb(ctx).cast(), (L4_AT + TCP) as u32, area, ((length - 1) & 63) + 1) != 0
+            || scan::scan_options(length) != 0
+        {
+            return None;
+        }
+        Some((*scratch).parsed)
+    }
+}

@@ -1,0 +1,203 @@
+//! Late binding: the owner is chosen at the first data segment, by the key in it.
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_F_CURRENT_NETNS, bpf_sock_tuple},
+    helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_load_bytes},
+    programs::XdpContext,
+};
+use aya_log_ebpf::warn;
+use ringsteer_ebpf::{
+    cookie::{self, Tuple},
+    crc32,
+    key::{Key, WINDOW},
+    layout::{
+        flow::{Flow, FlowKey},
+        mapped_word,
+        service::Service,
+        stats::Counter,
+    },
+    ring,
+    wire::headers::flag,
+};
+
+use crate::{
+    Verdict, clock, forward, handshake, log,
+    maps::{self, FLOWS, RING, count, counted},
+    packet::Segment,
+    scan,
+};
+
+/// A segment of no known flow, SYN apart. Gives the XDP action, counted.
+#[inline(never)]
+pub fn unknown(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
+    crate::action(without_flow(ctx, service, key))
+}
+
+#[inline(always)]
+fn without_flow(ctx: &XdpContext, service: &Service, key: &FlowKey) -> Verdict {
+    let Some(segment) = Segment::read(ctx) else { return Err(Counter::drop_malformed) };
+    if segment.has(flag::ACK) && !segment.any(flag::RST) {
+        match proof(&segment)? {
+            cookie::Verdict::Valid { .. } => return first(ctx, service, key, &segment),
+            cookie::Verdict::Early => return Err(Counter::drop_early_segment),
+            cookie::Verdict::Foreign => {}
+        }
+    }
+    if has_socket(ctx, &segment) {
+        return counted(Counter::found_socket, aya_ebpf::bindings::xdp_action::XDP_PASS);
+    }
+    if segment.any(flag::RST) {
+        return Err(Counter::drop_stray_rst);
+    }
+    handshake::reset(ctx, &segment, Counter::rst_unknown_flow)
+}
+
+/// What [`renewed`] returns for a segment of the flow that is already there.
+pub const SAME: u32 = u32::MAX;
+
+/// A segment that arrives for a live flow after a SYN did. Gives the XDP action, counted, if it is of a new connection
+/// on the same addresses and ports, and [`SAME`] if it is the old one's.
+#[inline(never)]
+pub fn renewed(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
+    let Some(segment) = Segment::read(ctx) else { return SAME };
+    if !segment.has(flag::ACK) || segment.any(flag::RST) {
+        return SAME;
+    }
+    let verdict = match proof(&segment) {
+        Ok(cookie::Verdict::Foreign) => return SAME,
+        Ok(cookie::Verdict::Early) => Err(Counter::drop_early_segment),
+        Ok(cookie::Verdict::Valid { .. }) => {
+            if segment.payload > 0 {
+                count(Counter::rebound);
+            }
+            first(ctx, service, key, &segment)
+        }
+        Err(reason) => Err(reason),
+    };
+    crate::action(verdict)
+}
+
+/// What the segment's acknowledgement number proves.
+#[inline(always)]
+fn proof(segment: &Segment) -> Result<cookie::Verdict, Counter> {
+    let secrets = maps::secrets()?;
+    Ok(cookie::check(&secrets, &tuple(segment), clock::slot(), segment.sequence, segment.acknowledgement))
+}
+
+/// The connection a segment belongs to.
+#[inline(always)]
+pub fn tuple(segment: &Segment) -> Tuple {
+    Tuple {
+        client: mapped_word(segment.client),
+        server: mapped_word(segment.server),
+        client_port: u16::from_be(segment.client_port),
+        server_port: u16::from_be(segment.server_port),
+    }
+}
+
+/// What follows a SYN that we answered.
+#[inline(always)]
+fn first(ctx: &XdpContext, service: &Service, key: &FlowKey, segment: &Segment) -> Verdict {
+    if segment.payload == 0 {
+        return if segment.any(flag::FIN) {
+            handshake::reset(ctx, segment, Counter::rst_before_data)
+        } else {
+            // The client is ready; the owner's stack will see the handshake completed by the data that is to come.
+            Err(Counter::handshake_acks)
+        };
+    }
+    let found = read_key(ctx, service, segment);
+    let (position, key_hash) = match found {
+        Key::Hash(hash) => (hash, hash),
+        Key::None => (tuple_hash(segment), 0),
+    };
+    let Some(scratch) = maps::scratch() else { return Err(Counter::drop_internal) };
+    // SAFETY: the scratch memory is this CPU's own.
+    let zero = unsafe { (*scratch).zero };
+    // One read of the slot: this packet sees one ring.
+    let Some(ring) = RING.get_value(0, &0) else { return Err(Counter::drop_no_ring) };
+    let Some(index) = ring::owner_index(&ring.points, ring.point_count, position, zero) else {
+        return Err(Counter::drop_no_ring);
+    };
+    let node = ring.points[index].node;
+    let now_ns = clock::coarse_ns();
+    let flow = Flow {
+        last_seen_ns: now_ns,
+        node,
+        key_hash,
+        first_ack: segment.acknowledgement,
+        last_ack: segment.acknowledgement,
+        closing: segment.any(flag::FIN) as u32,
+        syn_slot: 0,
+    };
+    if FLOWS.insert(key, flow, BPF_ANY as u64).is_err() {
+        if log::allowed() {
+            warn!(ctx, "the flow table is full: a connection from {:i} has to wait", u32::from_be(segment.client));
+        }
+        return Err(Counter::drop_flow_table_full);
+    }
+    count(match found {
+        Key::Hash(_) => Counter::bound_by_key,
+        Key::None => Counter::bound_by_tuple,
+    });
+    forward::mark(ctx);
+    forward::to(ctx, node, now_ns)
+}
+
+/// The key in a first segment.
+#[inline(always)]
+fn read_key(ctx: &XdpContext, service: &Service, segment: &Segment) -> Key {
+    let Some(scratch) = maps::scratch() else { return Key::None };
+    if service.parameter_length == 0 || segment.payload == 0 {
+        return Key::None;
+    }
+    let length = if segment.payload > WINDOW as u32 { WINDOW as u32 } else { segment.payload };
+    // This form of "length, between 1 and the window" survives the optimiser and satisfies the verifier.
+    let length = ((length - 1) & (WINDOW as u32 - 1)) + 1;
+    // SAFETY: the scratch memory is this CPU's own, its window takes WINDOW bytes, and the helper checks the range
+    // against the packet.
+    let loaded = unsafe {
+        (*scratch).parameter = service.parameter;
+        bpf_xdp_load_bytes(ctx.ctx, segment.payload_at, (&raw mut (*scratch).window).cast(), length)
+    };
+    if loaded != 0 { Key::None } else { scan::find(length, service.parameter_length) }
+}
+
+/// Where a connection without a readable key goes: anywhere, but the same for each of its segments.
+#[inline(always)]
+fn tuple_hash(segment: &Segment) -> u32 {
+    let mut register = crc32::START;
+    for byte in segment.client.to_ne_bytes() {
+        register = crc32::step(register, byte);
+    }
+    for byte in segment.client_port.to_ne_bytes() {
+        register = crc32::step(register, byte);
+    }
+    crc32::finish(register)
+}
+
+/// Whether this node has a socket for the segment, listeners apart.
+#[inline(always)]
+fn has_socket(ctx: &XdpContext, segment: &Segment) -> bool {
+    /// TCP_LISTEN, from the kernel's `net/tcp_states.h`.
+    const LISTEN: u32 = 10;
+    let mut tuple = [segment.client, segment.server, 0];
+    // The last word holds the ports, source first.
+    tuple[2] = (segment.client_port as u32) | (segment.server_port as u32) << 16;
+    // SAFETY: the tuple is the IPv4 form of `bpf_sock_tuple`, 12 bytes; a socket found is released on every path.
+    unsafe {
+        let socket = bpf_skc_lookup_tcp(
+            ctx.ctx.cast(),
+            (&raw mut tuple).cast::<bpf_sock_tuple>(),
+            size_of_val(&tuple) as u32,
+            BPF_F_CURRENT_NETNS as u64,
+            0,
+        );
+        if socket.is_null() {
+            return false;
+        }
+        let state = (*socket).state;
+        bpf_sk_release(socket.cast());
+        state != LISTEN
+    }
+}

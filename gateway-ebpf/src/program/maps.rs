@@ -1,0 +1,146 @@
+//! The maps, pinned by the agent under these names, and typed access to them.
+
+use aya_ebpf::{
+    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
+    macros::btf_map,
+};
+use ringsteer_ebpf::{
+    key::Window,
+    layout::{
+        flow::{DEFAULT_MAX_FLOWS, Flow, FlowKey},
+        node::{MAX_NODES, Node, NodeAddress, NodeNumber, ThisNode},
+        ring::Ring,
+        secret::Secrets,
+        service::{MAX_PARAMETER, MAX_SERVICES, Service, ServiceKey},
+        stats::{Counter, Stats},
+    },
+    wire::options::Parsed,
+};
+
+/// The virtual addresses and ports that are steered.
+#[btf_map(name = "services")]
+pub static SERVICES: HashMap<ServiceKey, Service, MAX_SERVICES> = HashMap::new();
+
+/// The ring in force, in slot 0.
+#[btf_map(name = "ring")]
+pub static RING: ArrayOfMaps<Array<Ring, 1>, 1> = ArrayOfMaps::new();
+
+/// The members, by number.
+#[btf_map(name = "nodes")]
+pub static NODES: HashMap<u32, Node, MAX_NODES> = HashMap::new();
+
+/// Member numbers, by node address: whom we take tunnel packets from.
+#[btf_map(name = "node_addrs")]
+pub static NODE_ADDRS: HashMap<NodeAddress, NodeNumber, MAX_NODES> = HashMap::new();
+
+/// Which of the nodes we are.
+#[btf_map(name = "this_node")]
+pub static THIS_NODE: Array<ThisNode, 1> = Array::new();
+
+/// The steered connections.
+#[btf_map(name = "flows")]
+pub static FLOWS: HashMap<FlowKey, Flow, { DEFAULT_MAX_FLOWS as usize }> = HashMap::new();
+
+/// What keys the cookies.
+#[btf_map(name = "secrets")]
+pub static SECRETS: Array<Secrets, 1> = Array::new();
+
+/// One counter for every verdict.
+#[btf_map(name = "stats")]
+pub static STATS: PerCpuArray<Stats, 1> = PerCpuArray::new();
+
+/// How to reach a node, remembered for a moment. Not pinned.
+#[btf_map(name = "next_hops")]
+pub static NEXT_HOPS: PerCpuArray<NextHop, MAX_NODES> = PerCpuArray::new();
+
+/// Room to work in, beyond the 512 bytes of stack. Not pinned.
+#[btf_map(name = "scratch")]
+pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// The Ethernet, IPv4 and UDP headers of a tunnel packet.
+pub const TUNNEL_HEADERS: usize = 42;
+
+/// The kernel's answer to "how do I reach this node".
+#[repr(C)]
+pub struct NextHop {
+    /// When to ask again, in nanoseconds since boot.
+    pub expires_ns: u64,
+    /// 1 if the node is this one.
+    pub here: u32,
+    /// Where the packet leaves.
+    pub ifindex: u32,
+    /// Sum of the IPv4 header's words without total length and checksum.
+    pub ip_sum: u32,
+    /// No padding the compiler chose.
+    pub unused: u32,
+    /// The headers, lengths and source port still zero; two bytes more than they need.
+    pub headers: [u32; 11],
+    /// Which build of the program wrote this.
+    pub build: u32,
+}
+
+/// See [`SCRATCH`].
+#[repr(C)]
+pub struct Scratch {
+    /// The beginning of a first segment's payload.
+    pub window: Window,
+    /// The name of the service's parameter.
+    pub parameter: [u8; MAX_PARAMETER],
+    /// The options of a TCP header.
+    pub options: [u8; 64],
+    /// What they say.
+    pub parsed: Parsed,
+    /// Always 0, which neither compiler nor verifier know.
+    pub zero: u32,
+    /// When the next log line may be written, in nanoseconds since boot.
+    pub next_log_ns: u64,
+}
+
+/// This CPU's working memory.
+#[inline(always)]
+pub fn scratch() -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(0)
+}
+
+/// Counts a verdict.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(stats) = STATS.get_ptr_mut(0) {
+        // SAFETY: `Stats` is `repr(C)` with one `u64` for each `Counter`, in the same order; the copy is this CPU's own.
+        unsafe { *stats.cast::<u64>().add(counter as usize) += 1 };
+    }
+}
+
+/// Counts a verdict that is not known where this is compiled.
+#[inline(always)]
+pub fn count_any(counter: Counter) {
+    // The compiler knows that the number is small and would leave the check out; the verifier has to see it.
+    let index = core::hint::black_box(counter as u32) as usize;
+    if let Some(stats) = STATS.get_ptr_mut(0)
+        && index < Stats::NAMES.len()
+    {
+        // SAFETY: as in `count`.
+        unsafe { *stats.cast::<u64>().add(index) += 1 };
+    }
+}
+
+/// Counts a verdict and gives the XDP action that goes with it.
+#[inline(always)]
+pub fn counted(counter: Counter, action: u32) -> super::Verdict {
+    count(counter);
+    Ok(action)
+}
+
+/// The secrets; none only before the agent has filled the map, and that it does before it attaches the programs.
+#[inline(always)]
+pub fn secrets() -> Result<Secrets, Counter> {
+    SECRETS.get(0).copied().ok_or(Counter::drop_internal)
+}
+
+/// The service at an address and port.
+#[inline(always)]
+pub fn service(key: &ServiceKey) -> Option<&'static Service> {
+    // SAFETY: entries of a preallocated hash stay mapped for the program's run; the agent replaces a value only by one
+    // that is as valid, and what is read of it is scalar.
+    unsafe { SERVICES.get(key) }
+}

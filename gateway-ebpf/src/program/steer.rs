@@ -1,0 +1,121 @@
+//! What kind of packet it is, and the hot path: a segment of a known flow.
+
+use aya_ebpf::{bindings::xdp_action, programs::XdpContext};
+use ringsteer_ebpf::{
+    layout::{
+        flow::FlowKey,
+        mapped_word,
+        service::{Service, ServiceKey},
+        stats::Counter,
+    },
+    wire::headers::{ETHERTYPE_IPV4, Ethernet, IPV4_PLAIN, IS_FRAGMENT, Ipv4, Ports, Tcp, flag, protocol},
+};
+
+use crate::{
+    Verdict, bind, clock, forward, handshake, icmp,
+    maps::{self, FLOWS, counted},
+    packet::{IP_AT, L4_AT, Segment, at},
+    untunnel,
+};
+
+/// For how many slots after a SYN its cookie can be valid: its own, the next, and one more for a clock that is ahead.
+const COOKIE_LIFE_SLOTS: u32 = 2;
+
+/// Decides about a packet.
+#[inline(always)]
+pub fn packet(ctx: &XdpContext) -> Verdict {
+    let (Some(ethernet), Some(ip)) = (at::<Ethernet>(ctx, 0), at::<Ipv4>(ctx, IP_AT)) else { return not_ours() };
+    // SAFETY: `at` has checked that both headers are inside the packet.
+    let (ether_type, ip) = unsafe { ((*ethernet).ether_type, &*ip) };
+    if ether_type != ETHERTYPE_IPV4 {
+        return not_ours();
+    }
+    if ip.version_ihl != IPV4_PLAIN {
+        return Ok(unusual(ctx, ip.version_ihl, ip.protocol, ip.destination));
+    }
+    match ip.protocol {
+        protocol::TCP => segment(ctx, ip),
+        protocol::UDP => untunnel::packet(ctx, ip),
+        protocol::ICMP => Ok(icmp::packet(ctx, ip.destination)),
+        _ => not_ours(),
+    }
+}
+
+/// Not for us: the kernel goes on with it.
+#[inline(always)]
+pub fn not_ours() -> Verdict {
+    counted(Counter::not_ours, xdp_action::XDP_PASS)
+}
+
+/// The service a packet with these addresses is for; both as bytes in memory.
+#[inline(always)]
+pub fn service_at(address: u32, port: u16) -> Option<&'static Service> {
+    maps::service(&ServiceKey { address: mapped_word(address), port: u16::from_be(port) as u32 })
+}
+
+/// An IPv4 header with options. Nobody sends them to a messaging service; what must not happen is that such a packet
+/// slips past us into a socket of the wrong node.
+#[inline(never)]
+fn unusual(ctx: &XdpContext, version_ihl: u8, protocol: u8, destination: u32) -> u32 {
+    let header_length = (version_ihl & 0xf) as usize * 4;
+    let ours = protocol == protocol::TCP
+        && at::<Ports>(ctx, IP_AT + header_length)
+            // SAFETY: `at` has checked that the ports are inside the packet.
+            .is_some_and(|ports| service_at(destination, unsafe { (*ports).destination }).is_some());
+    crate::action(if ours { Err(Counter::drop_malformed) } else { not_ours() })
+}
+
+/// A TCP segment.
+#[inline(always)]
+fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
+    let Some(tcp) = at::<Tcp>(ctx, L4_AT) else { return not_ours() };
+    // SAFETY: `at` has checked that the header is inside the packet.
+    let tcp = unsafe { &*tcp };
+    let Some(service) = service_at(ip.destination, tcp.destination) else { return not_ours() };
+    if ip.fragment & IS_FRAGMENT != 0 {
+        return Err(Counter::drop_fragment);
+    }
+    let key = FlowKey {
+        client: mapped_word(ip.source),
+        client_port: u16::from_be(tcp.source),
+        service: service.service as u16,
+    };
+    // By value: what comes below may move the packet, and the header with it.
+    let (flags, acknowledgement) = (tcp.flags, u32::from_be(tcp.acknowledgement));
+    let opening = flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
+    let Some(flow) = FLOWS.get_ptr_mut(&key) else {
+        return Ok(if opening { handshake::answer(ctx, service) } else { bind::unknown(ctx, service, &key) });
+    };
+    // SAFETY: the entry stays mapped for the program's run. Two CPUs write the same flow at once only if its packets
+    // are spread over queues; each field is then one of the values written, which is good enough for all of them.
+    let flow = unsafe { &mut *flow };
+    if opening {
+        // The client's, dialling anew from the same port, or anybody's: a cookie costs nothing, and the flow stays as
+        // it is until a segment proves that there is a new connection.
+        flow.syn_slot = clock::slot();
+        return Ok(handshake::answer(ctx, service));
+    }
+    if flow.syn_slot != 0 && acknowledgement != flow.first_ack {
+        if clock::slot().wrapping_sub(flow.syn_slot) > COOKIE_LIFE_SLOTS {
+            flow.syn_slot = 0;
+        } else {
+            match bind::renewed(ctx, service, &key) {
+                bind::SAME => {}
+                action => return Ok(action),
+            }
+        }
+    }
+    let now_ns = clock::coarse_ns();
+    if flags & (flag::FIN | flag::RST) != 0 {
+        flow.closing = 1;
+    } else if flow.closing != 0 && Segment::read(ctx).is_some_and(|segment| segment.payload > 0) {
+        // Data after FIN or RST: that one was not the client's.
+        flow.closing = 0;
+    }
+    flow.last_seen_ns = now_ns;
+    flow.last_ack = acknowledgement;
+    if acknowledgement == flow.first_ack {
+        forward::mark(ctx);
+    }
+    forward::to(ctx, flow.node, now_ns)
+}

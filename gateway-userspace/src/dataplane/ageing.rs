@@ -1,0 +1,42 @@
+//! Which flows have ended. Pure; the agent walks the table and removes them.
+
+use std::time::Duration;
+
+use ringsteer_ebpf::layout::flow::{CLOSING_LINGER_S, Flow};
+
+/// Whether a flow is over at `now_ns` (nanoseconds since boot): closed and silent for the linger time, or silent for
+/// `idle`.
+pub fn is_over(flow: &Flow, now_ns: u64, idle: Duration) -> bool {
+    let silent = Duration::from_nanos(now_ns.saturating_sub(flow.last_seen_ns));
+    let allowed = if flow.closing != 0 { Duration::from_secs(CLOSING_LINGER_S.into()) } else { idle };
+    silent >= allowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(last_seen_s: u64, closing: u32) -> Flow {
+        Flow {
+            last_seen_ns: last_seen_s * 1_000_000_000,
+            node: 1,
+            key_hash: 0,
+            first_ack: 0,
+            last_ack: 0,
+            closing,
+            syn_slot: 0,
+        }
+    }
+
+    #[test]
+    fn an_open_flow_ends_by_silence_alone_and_a_closing_one_soon() {
+        let idle = Duration::from_secs(8000);
+        let now_ns = 10_000 * 1_000_000_000;
+        assert!(!is_over(&flow(9_900, 0), now_ns, idle));
+        assert!(is_over(&flow(2_000, 0), now_ns, idle));
+        assert!(!is_over(&flow(9_990, 1), now_ns, idle));
+        assert!(is_over(&flow(9_970, 1), now_ns, idle));
+        // Seen by another CPU a moment after we read the clock.
+        assert!(!is_over(&flow(10_001, 1), now_ns, idle));
+    }
+}

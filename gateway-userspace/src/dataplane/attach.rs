@@ -1,0 +1,230 @@
+//! Putting the programs onto interfaces, and a newer version in the place of an older one.
+//!
+//! Each interface has two pinned links, `steer-<mode>-<interface>` and `admit-<interface>`. A link that is pinned
+//! already gets the new program in one step (`BPF_LINK_UPDATE`): every packet is seen by the old one or the new one.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::programs::{
+    LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    links::{FdLink, LinkError, PinnedLink},
+    tc::{SchedClassifierLink, TcAttachOptions},
+    xdp::XdpLink,
+};
+
+use super::{Dataplane, maps::PINNED};
+
+/// How the XDP program may be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver.
+    Native,
+    /// Behind it.
+    Generic,
+}
+
+impl Mode {
+    const ALL: [Self; 2] = [Self::Native, Self::Generic];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    fn flag(self) -> XdpMode {
+        match self {
+            Self::Native => XdpMode::Driver,
+            Self::Generic => XdpMode::Skb,
+        }
+    }
+}
+
+/// An interface the programs run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Its name.
+    pub interface: String,
+    /// How `steer` is attached.
+    pub mode: Mode,
+    /// Whether an older version was replaced in place.
+    pub replaced: bool,
+}
+
+/// The name of a link's pin. A BPF file system allows no dots.
+fn steer_pin(interface: &str, mode: Mode) -> String {
+    format!("steer-{}-{}", mode.name(), interface.replace('.', "_"))
+}
+
+fn admit_pin(interface: &str) -> String {
+    format!("admit-{}", interface.replace('.', "_"))
+}
+
+impl Dataplane {
+    /// Attaches both programs to every interface, in the first of `modes` that works, and pins the links. Interfaces
+    /// that were attached before and are not named are let go.
+    ///
+    /// # Errors
+    /// Says which interface and why. What this call attached newly is off again then; what ran before runs on.
+    pub fn attach(&mut self, interfaces: &[String], modes: &[Mode]) -> Result<Vec<Attached>> {
+        let mut fresh: Vec<(FdLink, PathBuf)> = Vec::new();
+        let mut attached = Vec::new();
+        for interface in interfaces {
+            if let Some(mode) = self.replace(interface)? {
+                attached.push(Attached { interface: interface.clone(), mode, replaced: true });
+                continue;
+            }
+            // `admit` first: from its first packet on, `steer` counts on it.
+            let admit = self.attach_admit(interface)?;
+            let (steer, mode) = self.attach_steer(interface, modes)?;
+            fresh.push((admit, self.pin_dir.join(admit_pin(interface))));
+            fresh.push((steer, self.pin_dir.join(steer_pin(interface, mode))));
+            attached.push(Attached { interface: interface.clone(), mode, replaced: false });
+        }
+        // Until here, links not pinned yet detach when dropped.
+        for (link, path) in fresh {
+            remove(&path)?;
+            link.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
+        }
+        let wanted: Vec<String> =
+            attached.iter().flat_map(|one| [steer_pin(&one.interface, one.mode), admit_pin(&one.interface)]).collect();
+        for path in link_pins(&self.pin_dir)? {
+            if !wanted.iter().any(|name| path.ends_with(name)) {
+                remove(&path)?;
+            }
+        }
+        Ok(attached)
+    }
+
+    /// Puts the new programs into the links of an earlier run on this interface. `None` if there are none, or if they
+    /// have outlived the interface they were made for.
+    fn replace(&mut self, interface: &str) -> Result<Option<Mode>> {
+        let Some(admit) = open(&self.pin_dir.join(admit_pin(interface)))? else { return Ok(None) };
+        for mode in Mode::ALL {
+            let Some(steer) = open(&self.pin_dir.join(steer_pin(interface, mode)))? else { continue };
+            let replaced = self.replace_admit(admit).and_then(|()| self.replace_steer(steer));
+            return match replaced {
+                Ok(()) => Ok(Some(mode)),
+                Err(error) if outlived(&error) => Ok(None),
+                Err(error) => Err(error).with_context(|| format!("cannot replace the programs on {interface}")),
+            };
+        }
+        Ok(None)
+    }
+
+    fn replace_steer(&mut self, link: FdLink) -> Result<()> {
+        let program: &mut Xdp = super::programs::loaded(&mut self.ebpf, "steer")?;
+        let id = program.attach_to_link(XdpLink::try_from(link)?)?;
+        // Taken back, so that it does not hang on this process; the pin holds it.
+        program.take_link(id)?;
+        Ok(())
+    }
+
+    fn replace_admit(&mut self, link: FdLink) -> Result<()> {
+        let program: &mut SchedClassifier = super::programs::loaded(&mut self.ebpf, "admit")?;
+        let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
+        program.take_link(id)?;
+        Ok(())
+    }
+
+    fn attach_admit(&mut self, interface: &str) -> Result<FdLink> {
+        let program = self.admit()?;
+        let attach = |program: &mut SchedClassifier| -> Result<FdLink> {
+            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+            let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
+            Ok(program.take_link(id)?.try_into()?)
+        };
+        attach(program)
+            .map_err(|error| no_interface(interface, error))
+            .with_context(|| format!("cannot attach `admit` to {interface}"))
+    }
+
+    fn attach_steer(&mut self, interface: &str, modes: &[Mode]) -> Result<(FdLink, Mode)> {
+        let program = self.steer()?;
+        let mut refusals = Vec::new();
+        for &mode in modes {
+            let attach = |program: &mut Xdp| -> Result<FdLink> {
+                let id = program.attach(interface, mode.flag())?;
+                Ok(program.take_link(id)?.try_into()?)
+            };
+            match attach(program) {
+                Ok(link) => return Ok((link, mode)),
+                Err(error) => refusals.push(format!("{}: {:#}", mode.name(), no_interface(interface, error))),
+            }
+        }
+        bail!(
+            "cannot attach `steer` to {interface} ({}); another XDP program there shows in `ip link show {interface}`",
+            refusals.join("; ")
+        )
+    }
+}
+
+/// Whether an update failed because the link's interface is gone.
+fn outlived(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|io| io.raw_os_error() == Some(libc::ENOLINK))
+}
+
+/// The error, in plain words if the interface does not exist.
+fn no_interface(interface: &str, error: anyhow::Error) -> anyhow::Error {
+    if nix::net::if_::if_nametoindex(interface).is_err() {
+        return anyhow::anyhow!("there is no interface `{interface}` here; `ip link` lists those there are");
+    }
+    error
+}
+
+/// The pinned link at `path`, if there is one.
+fn open(path: &Path) -> Result<Option<FdLink>> {
+    match PinnedLink::from_pin(path) {
+        Ok(link) => Ok(Some(link.into())),
+        Err(LinkError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot open the pinned link {}", path.display())),
+    }
+}
+
+/// All links pinned in a directory.
+fn link_pins(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    let mut pins = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("steer-") || name.starts_with("admit-")) {
+            pins.push(entry.path());
+        }
+    }
+    Ok(pins)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes everything off: links first, so that no program runs without its maps, then the maps. Returns what was removed.
+pub fn uninstall(pin_dir: &Path) -> Result<Vec<PathBuf>> {
+    if !pin_dir.exists() {
+        return Ok(Vec::new());
+    }
+    let mut removed = link_pins(pin_dir)?;
+    // `steer` before `admit`, the reverse of attaching.
+    removed.sort_by_key(|path| std::cmp::Reverse(path.clone()));
+    removed.extend(PINNED.iter().map(|name| pin_dir.join(name)).filter(|path| path.exists()));
+    for path in &removed {
+        remove(path)?;
+    }
+    // Somebody else's files stay, and the directory with them.
+    let _ = fs::remove_dir(pin_dir);
+    Ok(removed)
+}

@@ -1,0 +1,118 @@
+//! Typed access to the maps.
+
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray},
+};
+use ringsteer_ebpf::layout::{
+    flow::{Flow, FlowKey},
+    node::{Node, NodeAddress, NodeNumber, ThisNode},
+    ring::Ring,
+    secret::Secrets,
+    service::{Service, ServiceKey},
+    stats::Stats,
+};
+
+/// The maps that are pinned: all that must outlive the agent.
+pub const PINNED: &[&str] = &["services", "ring", "nodes", "node_addrs", "this_node", "flows", "secrets", "stats"];
+
+/// The maps, typed.
+pub struct Maps {
+    /// Virtual addresses and ports.
+    pub services: HashMap<MapData, ServiceKey, Service>,
+    /// Members by number.
+    pub nodes: HashMap<MapData, u32, Node>,
+    /// Member numbers by address.
+    pub node_addrs: HashMap<MapData, NodeAddress, NodeNumber>,
+    /// Which node we are.
+    pub this_node: Array<MapData, ThisNode>,
+    /// Steered connections.
+    pub flows: HashMap<MapData, FlowKey, Flow>,
+    /// What keys the cookies.
+    pub secrets: Array<MapData, Secrets>,
+    stats: PerCpuArray<MapData, Stats>,
+    ring: ArrayOfMaps<MapData, Array<MapData, Ring>>,
+    ring_template: RingTemplate,
+}
+
+impl Maps {
+    /// Takes them from a loaded object. `btf_id` is that of the programs' types.
+    pub(super) fn take(ebpf: &mut Ebpf, object: &aya_obj::Object, btf_id: u32) -> Result<Self> {
+        let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("the object has no map `{name}`"));
+        Ok(Self {
+            services: take("services")?.try_into()?,
+            nodes: take("nodes")?.try_into()?,
+            node_addrs: take("node_addrs")?.try_into()?,
+            this_node: take("this_node")?.try_into()?,
+            flows: take("flows")?.try_into()?,
+            secrets: take("secrets")?.try_into()?,
+            stats: take("stats")?.try_into()?,
+            ring: take("ring")?.try_into()?,
+            ring_template: RingTemplate {
+                map: object
+                    .maps
+                    .get("ring")
+                    .and_then(aya_obj::Map::inner)
+                    .context("the map `ring` has no inner map")?,
+                btf: btf_by_id(btf_id).context("cannot open the programs' BTF")?,
+            },
+        })
+    }
+
+    /// Puts a ring in force: a new inner map, swapped in. When this returns, no packet sees the old ring any more
+    /// (replacing the slot waits for the programs that run, `maybe_wait_bpf_programs`).
+    pub fn set_ring(&mut self, ring: &Ring) -> Result<()> {
+        let data = MapData::create(self.ring_template.map.clone(), "ring_points", Some(self.ring_template.btf.as_fd()))
+            .context("cannot create a map for the new ring")?;
+        let mut inner: Array<MapData, Ring> = Map::Array(data).try_into()?;
+        inner.set(0, ring, 0).context("cannot write the new ring")?;
+        self.ring.set(0, &inner, 0).context("cannot swap in the new ring")
+    }
+
+    /// The ring in force, if any.
+    pub fn ring(&self) -> Result<Option<Box<Ring>>> {
+        match self.ring.get(&0, 0) {
+            Ok(inner) => Ok(Some(Box::new(inner.get(&0, 0)?))),
+            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error).context("cannot read the ring in force"),
+        }
+    }
+
+    /// The counters, added up over all CPUs.
+    pub fn stats(&self) -> Result<Stats> {
+        let per_cpu = self.stats.get(&0, 0).context("cannot read the counters")?;
+        let mut total: Stats = bytemuck::Zeroable::zeroed();
+        per_cpu.iter().for_each(|one| total.add(one));
+        Ok(total)
+    }
+}
+
+/// What a new inner map is made from.
+struct RingTemplate {
+    map: aya_obj::Map,
+    btf: OwnedFd,
+}
+
+/// Opens a BTF object of the kernel, so that the maps made with it show field names in a dump.
+fn btf_by_id(id: u32) -> std::io::Result<OwnedFd> {
+    /// `BPF_BTF_GET_FD_BY_ID`.
+    const COMMAND: libc::c_long = 19;
+    /// The part of `union bpf_attr` this command reads: id, next id, open flags.
+    #[repr(C)]
+    struct Attributes {
+        id: u32,
+        next_id: u32,
+        open_flags: u32,
+    }
+    let attributes = Attributes { id, next_id: 0, open_flags: 0 };
+    // SAFETY: the attributes are as long as we say, and the kernel only reads them.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, COMMAND, &raw const attributes, size_of::<Attributes>()) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}

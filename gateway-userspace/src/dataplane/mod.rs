@@ -1,0 +1,22 @@
+//! The kernel side as userspace sees it; the only place that touches BPF.
+//!
+//! * [`object`]: the compiled programs, linked to this kernel's function;
+//! * [`kernel_types`]: what that linking looks up in the kernel's BTF;
+//! * [`programs`]: loading them, with the pinned maps of an earlier run adopted;
+//! * [`attach`]: putting them onto interfaces, or a newer version in the place of an older one;
+//! * [`maps`]: typed access to the maps;
+//! * [`publish`]: services, nodes, secrets and ring into the maps, in an order that no packet can trip over;
+//! * [`ageing`]: which flows have ended.
+//!
+//! Promise 4, *the data path outlives the agent*, lives here: everything is pinned, a restart adopts what is pinned and
+//! replaces programs in place, and only [`attach::uninstall`] takes anything off an interface.
+
+pub mod ageing;
+pub mod attach;
+pub mod kernel_types;
+pub mod maps;
+pub mod object;
+pub mod programs;
+pub mod publish;
+
+pub use programs::{Dataplane, Settings};
