@@ -1,6 +1,6 @@
 //! The command line: one binary, the roles as subcommands.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -28,7 +28,8 @@ enum Command {
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let Cli { log, command } = Cli::parse();
-    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).compact().init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).with_ansi(colours).compact().init();
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -53,17 +53,19 @@ use crate::{
 ///
 /// Listens on every service of the configuration whose `serve` is "websocket" or "push":
 ///
-///   websocket   a client connects with its user id in the service's parameter (GET /?sendID=U) and its messages are
-///               echoed
-///   push        POST /push?recvID=U sends the body to all sessions of U: as text if its Content-Type is text/* or
-///               application/json, else as binary. The answer says how many sessions took it
+///   websocket   A client connects with its user id in the service's parameter, as in
+///               GET /?sendID=U, and its messages are echoed.
+///   push        POST /push?recvID=U sends the body to all sessions of U: as text if its
+///               Content-Type is text/* or application/json, else as binary. The answer
+///               says how many sessions took it.
 ///
-/// Which users are ours is decided by the ring that the agent on this node has published. Until the agent has been
-/// heard, requests are answered with 503; once it has, the gateway goes on without it. A request for another node's
-/// user is answered with 421 and the owner's name.
+/// Which users are ours is decided by the ring that the agent on this node has published.
+/// Until the agent has been heard, requests are answered with 503; once it has, the gateway
+/// goes on without it. A request for another node's user is answered with 421 and the
+/// owner's name.
 ///
-/// The virtual addresses must be on this host (`ip address add ADDRESS/32 dev lo`). SIGTERM or SIGINT says goodbye to
-/// every client and then stops.
+/// The virtual addresses must be on this host (`ip address add ADDRESS/32 dev lo`). SIGTERM
+/// or SIGINT says goodbye to every client and then stops.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {

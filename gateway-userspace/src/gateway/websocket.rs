@@ -53,9 +53,12 @@ pub(super) async fn serve(mut connection: Connection, parameter: Arc<str>, share
     let name = String::from_utf8_lossy(&user).into_owned();
     tracing::debug!("{peer}: session of {name} begins");
     match Session::new(connection, &user, &upgrade, &shared).run().await {
-        Ok(connection) => {
+        Ok(ended) => {
             tracing::debug!("{peer}: session of {name} ends");
-            connection.linger(limits.close_timeout).await;
+            // Who has said close will say nothing more; RFC 6455 has the server end the connection first.
+            if let Ended::Cut(connection) = ended {
+                connection.linger(limits.close_timeout).await;
+            }
         }
         Err(error) => tracing::debug!("{peer}: session of {name} is lost: {error}"),
     }
@@ -99,6 +102,16 @@ enum Stage {
     CloseSent,
     /// Nothing more is expected of the client; what is in `outgoing` must still go.
     Done,
+    /// The same, but the client broke the protocol and may go on talking.
+    Cut,
+}
+
+/// How a session ended.
+enum Ended {
+    /// Both sides said close, or the client is gone.
+    Agreed,
+    /// Our close frame answers a violation; the client may still be talking.
+    Cut(Connection),
 }
 
 /// A session's place in the table, given up when dropped.
@@ -132,25 +145,29 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs the session; the connection is then ready to be ended.
+    /// Runs the session to its end.
     ///
     /// # Errors
     /// If the connection is lost, or the client does not take our last words in time.
-    async fn run(mut self) -> io::Result<Connection> {
+    async fn run(mut self) -> io::Result<Ended> {
         let timer = sleep_until(self.deadline());
         tokio::pin!(timer);
         loop {
             self.hear();
             self.collect();
-            if self.stage == Stage::Done && self.outgoing.is_empty() {
-                return Ok(self.connection);
+            if self.outgoing.is_empty() {
+                match self.stage {
+                    Stage::Open | Stage::CloseSent => {}
+                    Stage::Done => return Ok(Ended::Agreed),
+                    Stage::Cut => return Ok(Ended::Cut(self.connection)),
+                }
             }
             if timer.is_elapsed() || self.deadline() < timer.deadline() {
                 timer.as_mut().reset(self.deadline());
             }
 
             let open = self.stage == Stage::Open;
-            let reading = self.stage != Stage::Done && self.outgoing.len() < WRITE_AHEAD;
+            let reading = self.listens();
             let Connection { stream, unread, .. } = &mut self.connection;
             let (mut reader, mut writer) = stream.split();
             if reading {
@@ -177,9 +194,14 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Whether something more is expected of the client, and there is room for answers.
+    fn listens(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::CloseSent) && self.outgoing.len() < WRITE_AHEAD
+    }
+
     /// Takes in what the client has said, as long as there is room for answers.
     fn hear(&mut self) {
-        while self.stage != Stage::Done && self.outgoing.len() < WRITE_AHEAD {
+        while self.listens() {
             let mut input = &self.connection.unread[..];
             let before = input.len();
             let event = self.decoder.next(&mut input);
@@ -190,7 +212,7 @@ impl<'a> Session<'a> {
                 Ok(None) => return,
                 Err(violation) => {
                     self.close(Some(Close::new(violation.close_code(), violation.to_string())));
-                    self.stage = Stage::Done;
+                    self.stage = Stage::Cut;
                 }
             }
         }

@@ -98,6 +98,10 @@ impl Body {
     pub(in crate::gateway) fn advance(&mut self, input: &mut BytesMut) -> Result<bool, BodyError> {
         loop {
             match self.stage {
+                // To httparse a line without a digit is a zero.
+                Stage::ChunkSize if !input.first().is_none_or(u8::is_ascii_hexdigit) => {
+                    return Err(BodyError::Malformed);
+                }
                 Stage::ChunkSize => match httparse::parse_chunk_size(input) {
                     Ok(httparse::Status::Complete((length, size))) => {
                         input.advance(length);
