@@ -206,7 +206,9 @@ impl Agent {
 
 /// Passes the programs' log lines on.
 async fn follow_log(logger: EbpfLogger<&'static dyn log::Log>) {
-    let Ok(mut logger) = AsyncFd::register_with_interest(logger, Interest::READABLE) else {
+    // SAFETY: the logger owns its descriptor, the map's, and closes it only when it is dropped, with the `AsyncFd`.
+    let registered = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) };
+    let Ok(mut logger) = registered else {
         warn!("the programs' log cannot be followed");
         return;
     };
