@@ -1,0 +1,297 @@
+//! Hosts as network namespaces: clients and a pusher, a router, a fleet of nodes on a bridge, the virtual address.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use ringsteer_tests::lab::Lab;
+//!
+//! let lab = Lab::builder().nodes(5).clients(2).build()?;
+//! let server = lab.node(0).spawn_command("server", std::process::Command::new("some-server"))?;
+//! lab.client(0).block_on(tokio::net::TcpStream::connect((lab.virtual_address(), 80)))?;
+//! # Ok(()) }
+//! ```
+//!
+//! Everything a lab makes carries its name and goes when it is dropped; after a crash the next lab removes it. Labs of
+//! one or of many processes do not meet. See [`state`](self::state) for what lies where.
+
+pub mod addresses;
+pub mod command;
+mod host;
+mod interrupt;
+mod namespace;
+mod nursery;
+mod process;
+mod runtime;
+pub mod state;
+pub mod temper;
+mod topology;
+mod xdp_pass;
+
+pub use host::Host;
+pub use interrupt::clean_up_on_interrupt;
+pub use process::{LogMark, Process};
+pub use rustix::process::Signal;
+pub use topology::INTERFACE;
+
+use self::nursery::Nursery;
+use self::state::State;
+use self::topology::{BRIDGE, Link};
+use anyhow::{Result, bail};
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// One set of hosts. Dropping it kills what runs in it and removes it.
+pub struct Lab {
+    estate: Arc<Estate>,
+    router: Host,
+    pusher: Host,
+    nodes: Vec<Host>,
+    clients: Vec<Host>,
+    edge: AtomicUsize,
+    /// Attached as long as they are open.
+    _xdp_pass: Vec<OwnedFd>,
+}
+
+/// How many hosts of each kind a lab shall have.
+#[derive(Clone, Copy, Debug)]
+pub struct Builder {
+    nodes: usize,
+    clients: usize,
+}
+
+/// What has to be cleared away at the end, by whoever comes first: the lab's drop or an interrupt.
+struct Estate {
+    /// None once cleared away.
+    state: Mutex<Option<State>>,
+    name: String,
+    processes: Arc<Mutex<Vec<Process>>>,
+}
+
+// === impl Builder ===
+
+impl Builder {
+    /// Nodes, 1 to 100; 5 unless told otherwise.
+    pub fn nodes(self, nodes: usize) -> Self {
+        Self { nodes, ..self }
+    }
+
+    /// Client hosts, 1 to 50, the pusher not counted; 1 unless told otherwise.
+    pub fn clients(self, clients: usize) -> Self {
+        Self { clients, ..self }
+    }
+
+    /// Builds the lab, after removing those whose owner is dead. The virtual address is routed to node 0.
+    ///
+    /// # Errors
+    /// If a number is out of range, the process is not root, or a tool is missing.
+    pub fn build(self) -> Result<Lab> {
+        let Self { nodes, clients } = self;
+        if !(1..=addresses::NODES_MAX).contains(&nodes) || !(1..=addresses::CLIENTS_MAX).contains(&clients) {
+            bail!(
+                "a lab has 1 to {} nodes and 1 to {} clients, not {nodes} and {clients}",
+                addresses::NODES_MAX,
+                addresses::CLIENTS_MAX
+            );
+        }
+        if !rustix::process::geteuid().is_root() {
+            bail!("the lab makes network namespaces and needs root; run it with sudo");
+        }
+        if let Err(error) = Lab::sweep() {
+            eprintln!("lab: leaving the remains of a dead lab where they are: {error:#}");
+        }
+
+        let state = State::claim()?;
+        let estate =
+            Arc::new(Estate { name: state.name.clone(), state: Mutex::new(Some(state)), processes: Arc::default() });
+        interrupt::register(&estate);
+        let lab = estate.furnish(nodes, clients);
+        if lab.is_err() {
+            estate.clear_away();
+        }
+        lab
+    }
+}
+
+// === impl Lab ===
+
+impl Lab {
+    /// A lab with five nodes and one client host, unless told otherwise.
+    pub fn builder() -> Builder {
+        Builder { nodes: 5, clients: 1 }
+    }
+
+    /// Removes what labs left behind whose owner is dead, and gives their names.
+    ///
+    /// # Errors
+    /// If one cannot be removed; the others are, all the same.
+    pub fn sweep() -> Result<Vec<String>> {
+        state::sweep()
+    }
+
+    /// `rsl<pid>-<n>`; the namespaces are called `<name>-<host>`.
+    pub fn name(&self) -> &str {
+        &self.estate.name
+    }
+
+    /// Where clients connect to.
+    pub fn virtual_address(&self) -> Ipv4Addr {
+        addresses::VIRTUAL
+    }
+
+    /// Node `index`, counted from 0.
+    ///
+    /// # Panics
+    /// If there is none; the same holds for [`client`](Self::client).
+    pub fn node(&self, index: usize) -> &Host {
+        &self.nodes[index]
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> &[Host] {
+        &self.nodes
+    }
+
+    /// Client host `index`, counted from 0.
+    pub fn client(&self, index: usize) -> &Host {
+        &self.clients[index]
+    }
+
+    /// All client hosts, without the pusher.
+    pub fn clients(&self) -> &[Host] {
+        &self.clients
+    }
+
+    /// The host between clients and nodes.
+    pub fn router(&self) -> &Host {
+        &self.router
+    }
+
+    /// The host that pushes come from: a client host like the others.
+    pub fn pusher(&self) -> &Host {
+        &self.pusher
+    }
+
+    /// The node that the virtual address is routed to.
+    pub fn edge(&self) -> usize {
+        self.edge.load(Ordering::Relaxed)
+    }
+
+    /// Routes the virtual address to a node, at once and for all connections.
+    ///
+    /// # Errors
+    /// If the route cannot be set.
+    pub fn route_virtual_to(&self, node: usize) -> Result<()> {
+        let via = self.node(node).address();
+        let route = format!("route replace {}/32 via {via} dev {BRIDGE}\n", addresses::VIRTUAL);
+        command::ip_batch(Some(self.router.namespace()), &route)?;
+        self.edge.store(node, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &Host> {
+        [&self.router, &self.pusher].into_iter().chain(&self.nodes).chain(&self.clients)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for process in self.estate.processes() {
+                eprintln!("--- {}: {}", process.name(), process.log_tail());
+            }
+        }
+        for host in self.hosts() {
+            host.stop_runtime();
+        }
+        self.estate.clear_away();
+    }
+}
+
+// === impl Estate ===
+
+impl Estate {
+    /// Makes the namespaces and what is in them.
+    fn furnish(self: &Arc<Self>, nodes: usize, clients: usize) -> Result<Lab> {
+        let state = self.state.lock().expect("no one panics with the lock");
+        let Some(state) = state.as_ref() else { bail!("interrupted") };
+
+        let mut links: Vec<(String, Link)> = Vec::new();
+        let mut add = |name: String, router_interface: String, address, is_node| {
+            let namespace = format!("{}-{name}", state.name);
+            links.push((name, Link { namespace, router_interface, address, is_node }));
+        };
+        for index in 0..nodes {
+            add(format!("node{index}"), format!("n{index}"), addresses::node(index), true);
+        }
+        for index in 0..clients {
+            add(format!("client{index}"), format!("c{index}"), addresses::client(index), false);
+        }
+        add("pusher".into(), "pusher".into(), addresses::PUSHER, false);
+
+        let router_namespace = format!("{}-router", state.name);
+        namespace::create(links.iter().map(|(_, link)| link.namespace.as_str()).chain([router_namespace.as_str()]))?;
+        let nursery = Nursery::start()?;
+        let open = |name: &str, address| {
+            let host = Host::open(state, name, address, nursery.clone(), self.processes.clone())?;
+            host.set_sysctls(topology::early_sysctls())?;
+            Ok::<Host, anyhow::Error>(host)
+        };
+        let router = open("router", addresses::ROUTER_FLEET)?;
+        let hosts = links.iter().map(|(name, link)| open(name, link.address)).collect::<Result<Vec<Host>>>()?;
+        let links: Vec<Link> = links.into_iter().map(|(_, link)| link).collect();
+
+        router.set_sysctls(topology::router_sysctls())?;
+        command::ip_batch(Some(router.namespace()), &topology::router_batch(&links))?;
+        for (host, link) in hosts.iter().zip(&links) {
+            command::ip_batch(Some(host.namespace()), &topology::host_batch(link))?;
+            if link.is_node {
+                host.set_sysctls(topology::node_sysctls())?;
+            }
+            host.run(|| offloads_off(INTERFACE))?;
+        }
+        let xdp_pass = router.run(|| {
+            links.iter().try_for_each(|link| offloads_off(&link.router_interface))?;
+            xdp_pass::attach(links.iter().filter(|link| link.is_node).map(|link| link.router_interface.as_str()))
+        })?;
+
+        let mut hosts = hosts.into_iter();
+        let lab = Lab {
+            nodes: hosts.by_ref().take(nodes).collect(),
+            clients: hosts.by_ref().take(clients).collect(),
+            pusher: hosts.next().expect("the pusher was added last"),
+            router,
+            edge: AtomicUsize::new(0),
+            _xdp_pass: xdp_pass,
+            estate: self.clone(),
+        };
+        lab.route_virtual_to(0)?;
+        Ok(lab)
+    }
+
+    fn processes(&self) -> Vec<Process> {
+        self.processes.lock().expect("no one panics with the lock").clone()
+    }
+
+    /// Kills the processes and removes the rest. Only the first call does anything.
+    fn clear_away(&self) {
+        let Some(state) = self.state.lock().expect("no one panics with the lock").take() else { return };
+        let processes = self.processes();
+        // All of them first, then wait: they die side by side.
+        processes.iter().for_each(|process| process.signal(Signal::KILL));
+        for process in processes {
+            if let Err(error) = process.kill() {
+                eprintln!("lab: {error:#}");
+            }
+        }
+        if let Err(error) = state.remove() {
+            eprintln!("lab: {error:#}");
+        }
+    }
+}
+
+/// Turns transmit checksums and segmentation off: a packet whose checksum is left to a device that does not exist
+/// would leave an XDP program with a wrong one.
+fn offloads_off(interface: &str) -> Result<()> {
+    command::run("ethtool", &["-K", interface, "tx", "off"]).map(drop)
+}
