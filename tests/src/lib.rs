@@ -1,6 +1,17 @@
-//! The lab and what stands on it: the fleet, the demo and the benchmarks.
+//! The lab and what stands on it.
+//!
+//! * [`lab`]: hosts as network namespaces, links, processes, clean-up;
+//! * [`fleet`]: agents and gateways on the lab's nodes;
+//! * [`probe`]: one connection, as a test makes it;
+//! * [`packet`]: packets made by hand, and a look at those on the wire;
+//! * [`demo`]: what `cargo xtask demo` shows;
+//! * [`seed`]: randomness that a failing test can replay.
+//!
+//! Traffic stays inside namespaces that the lab made and uses documentation addresses only.
 
 pub mod demo;
 pub mod fleet;
 pub mod lab;
+pub mod packet;
+pub mod probe;
 pub mod seed;

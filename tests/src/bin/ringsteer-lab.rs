@@ -1,0 +1,41 @@
+//! Builds a lab, says how to look into it, and keeps it until Ctrl-C.
+
+use anyhow::Result;
+use clap::Parser;
+use ringsteer_tests::lab::{Lab, clean_up_on_interrupt};
+use std::time::Instant;
+
+/// A lab to look into: hosts as network namespaces, until Ctrl-C.
+#[derive(Parser)]
+struct Arguments {
+    /// Nodes of the fleet.
+    #[arg(long, default_value_t = 5)]
+    nodes: usize,
+    /// Client hosts.
+    #[arg(long, default_value_t = 2)]
+    clients: usize,
+    /// Only remove what labs with a dead owner left behind.
+    #[arg(long)]
+    sweep: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if arguments.sweep {
+        for name in Lab::sweep()? {
+            println!("removed {name}");
+        }
+        return Ok(());
+    }
+    clean_up_on_interrupt()?;
+    let start = Instant::now();
+    let lab = Lab::builder().nodes(arguments.nodes).clients(arguments.clients).build()?;
+    println!("{} up after {} ms; virtual address {}", lab.name(), start.elapsed().as_millis(), lab.virtual_address());
+    for host in [lab.router(), lab.pusher()].into_iter().chain(lab.clients()).chain(lab.nodes()) {
+        println!("  {:8} {:15} ip netns exec {} sh", host.name(), host.address(), host.namespace());
+    }
+    println!("Ctrl-C removes it.");
+    loop {
+        std::thread::park();
+    }
+}

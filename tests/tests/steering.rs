@@ -1,0 +1,180 @@
+//! Steering end to end: kernel TCP clients through the virtual address. Keeps the promises *one ring*, *never promise
+//! for somebody else*, and that a connection ends up at its owner or ends cleanly, whatever TCP does.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ringsteer_tests::{
+    fleet::{Fleet, Options as FleetOptions},
+    lab::{Host, Lab},
+    probe::{Options, Outcome, Probe, request},
+};
+
+fn lab() -> Result<Lab> {
+    Lab::builder().nodes(3).clients(1).build()
+}
+
+/// Users of this many names cover every node of a ring of three.
+const USERS: usize = 24;
+
+/// Connects users, talks, and says what went wrong.
+fn talk(fleet: &Fleet<'_>, client: &Host, options: Options, tag: &str) -> Result<()> {
+    let address = fleet.websocket();
+    client.run(|| {
+        for index in 0..USERS {
+            let user = format!("{tag}-{index}");
+            let mut probe = Probe::open(address, &user, options)?;
+            // Small, and large enough to need window scaling and many segments.
+            for length in [1, 100, 20_000, 51_000] {
+                probe.echo(length).with_context(|| format!("{user}, {length} bytes"))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// 101 comes from the owner alone: the gateway refuses everybody else's users, so being let in is being at the owner.
+#[test]
+fn clients_of_every_temper_reach_their_owner_and_talk() -> Result<()> {
+    let lab = lab()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let client = lab.client(0);
+    talk(&fleet, client, Options::default(), "plain")?;
+    talk(&fleet, client, Options { mss: Some(536), ..Options::default() }, "small-mss")?;
+    for (name, off) in [("tcp_timestamps", "0"), ("tcp_window_scaling", "0"), ("tcp_sack", "0"), ("tcp_ecn", "1")] {
+        let path = format!("net/ipv4/{name}");
+        let before = client.command("sysctl", &["-n", &path])?;
+        client.set_sysctl(&path, off)?;
+        talk(&fleet, client, Options::default(), name).with_context(|| format!("{name} = {off}"))?;
+        client.set_sysctl(&path, before.trim())?;
+    }
+    // Every one of them went by its key, and some through the tunnel.
+    let (mut by_key, mut by_tuple, mut tunnelled) = (0, 0, 0);
+    for node in 0..3 {
+        by_key += lab.router().block_on(fleet.counter(node, "bound_by_key"))?;
+        by_tuple += lab.router().block_on(fleet.counter(node, "bound_by_tuple"))?;
+        tunnelled += lab.router().block_on(fleet.counter(node, "tunnelled"))?;
+    }
+    ensure!(by_key as usize == 6 * USERS && by_tuple == 0, "{by_key} by key, {by_tuple} by 4-tuple");
+    ensure!(tunnelled > 0, "nothing went through the tunnel");
+    Ok(())
+}
+
+/// A request cut into two segments anywhere: at the owner if the kernel saw the key, else a clean answer.
+#[test]
+fn a_request_split_at_any_byte_has_a_clean_outcome() -> Result<()> {
+    let lab = lab()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let address = fleet.websocket();
+    let whole = request("split-user");
+    let key_ends = whole.windows(6).position(|window| window == b"&token").context("no token")?;
+    lab.client(0).run(|| {
+        for cut in 1..whole.len() {
+            let mut probe = Probe::connect(address, Options::default())?;
+            let outcome = probe.ask(&[&whole[..cut], &whole[cut..]]).with_context(|| format!("cut at {cut}"))?;
+            match outcome {
+                Outcome::Upgraded => probe.echo(300)?,
+                // The 4-tuple decided, for another node; that one may not let the user in.
+                Outcome::Refused(421) if cut <= key_ends => {}
+                other => bail!("cut at {cut}: {other:?}"),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Loss on the way, in both directions, during the handshake and after it.
+#[test]
+fn lost_segments_are_only_late() -> Result<()> {
+    let lab = lab()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    lab.router().command("nft", &["add table ip rough"])?;
+    lab.router().command("nft", &["add chain ip rough pass { type filter hook forward priority 0; }"])?;
+    lab.router().command("nft", &["add rule ip rough pass ip protocol tcp numgen random mod 100 < 8 drop"])?;
+    let address = fleet.websocket();
+    let client = lab.client(0);
+    let failures: Vec<String> = thread::scope(|scope| {
+        let one = |index: usize| {
+            client.run(|| {
+                let mut probe = Probe::open(address, &format!("lossy-{index}"), Options::default())?;
+                probe.echo(30_000)
+            })
+        };
+        let running: Vec<_> = (0..USERS).map(|index| scope.spawn(move || one(index))).collect();
+        running
+            .into_iter()
+            .filter_map(|one| one.join().expect("no panic").err())
+            .map(|error| format!("{error:#}"))
+            .collect()
+    });
+    ensure!(failures.is_empty(), "{failures:#?}");
+    Ok(())
+}
+
+/// Two users whose owners differ, and two of one owner, by the published ring.
+fn users_by_owner(fleet: &Fleet<'_>) -> ([String; 2], [String; 2]) {
+    let owner = |user: &String| fleet.ring.owner(user.as_bytes()).number;
+    let names: Vec<String> = (0..1000).map(|index| format!("again-{index}")).collect();
+    let first = names[0].clone();
+    let same = names[1..].iter().find(|user| owner(user) == owner(&first)).expect("some user").clone();
+    let other = names[1..].iter().find(|user| owner(user) != owner(&first)).expect("some user").clone();
+    ([first.clone(), same], [first, other])
+}
+
+/// A 4-tuple that is used again at once belongs to the new connection, however the old one ended, and whoever owns it.
+#[test]
+fn a_reused_four_tuple_serves_the_new_user() -> Result<()> {
+    let lab = lab()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let address = fleet.websocket();
+    let (same, different) = users_by_owner(&fleet);
+    let endings: [(&str, fn(Probe) -> Result<()>); 3] = [
+        ("reset by the client", |probe| Ok(probe.reset()?)),
+        ("closed by the server", |probe| Ok(probe.close_by_server()?)),
+        ("vanished in silence", |probe| Ok(probe.vanish()?)),
+    ];
+    lab.client(0).run(|| {
+        let mut port = 20_000;
+        for (name, end) in endings {
+            for [first, second] in [&same, &different] {
+                port += 1;
+                let options = Options { source_port: Some(port), ..Options::default() };
+                let mut probe = Probe::open(address, first, options)?;
+                probe.echo(1000)?;
+                end(probe)?;
+                let again = || -> Result<()> {
+                    let mut probe = Probe::open(address, second, options)?;
+                    probe.echo(1000)
+                };
+                again().with_context(|| format!("after the first connection was {name}, {first} then {second}"))?;
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    // The test has met what it is about: flows taken over, and sockets that stood in the way on the same node.
+    let mut counted = [0, 0];
+    for node in 0..3 {
+        for (total, name) in counted.iter_mut().zip(["rebound", "stale_socket_closed"]) {
+            *total += lab.router().block_on(fleet.counter(node, name))?;
+        }
+    }
+    ensure!(counted[0] >= 6 && counted[1] >= 2, "rebound {}, stale sockets closed {}", counted[0], counted[1]);
+    Ok(())
+}
+
+/// A handshake that idles past the life of its cookie ends in a RST, not in a hang; one that speaks in time is served.
+#[test]
+fn an_idle_handshake_ends_cleanly() -> Result<()> {
+    let lab = lab()?;
+    // Slots of 2^30 ns, about a second: nothing else in this test depends on time.
+    let fleet = Fleet::start(&lab, &FleetOptions { slot_shift: 30, ..FleetOptions::default() })?;
+    let address = fleet.websocket();
+    lab.client(0).run(|| {
+        let mut idle = Probe::connect(address, Options::default())?;
+        // Longer than three slots: no clock that the cookie could still be valid by.
+        thread::sleep(Duration::from_millis(3500));
+        let outcome = idle.ask(&[&request("idle")])?;
+        ensure!(outcome == Outcome::Reset, "{outcome:?}");
+        Probe::open(address, "idle", Options::default())?.echo(10)
+    })
+}
