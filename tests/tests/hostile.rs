@@ -1,0 +1,119 @@
+//! What strangers can send. Keeps the promises *a SYN never creates state* and *nothing is believed unauthenticated*.
+
+use std::net::{SocketAddr, SocketAddrV4};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ringsteer_tests::{
+    fleet::{Fleet, Options as FleetOptions, PUSH_PORT, WEBSOCKET_PORT},
+    lab::Lab,
+    packet::{Datagram, Flags, RawSocket, Segment, SynFlood},
+    probe::{Options, Probe},
+};
+
+/// The tunnel's port.
+const TUNNEL_PORT: u16 = 6080;
+
+fn v4(address: SocketAddr) -> Result<SocketAddrV4> {
+    match address {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => bail!("the lab's virtual address is IPv4"),
+    }
+}
+
+#[test]
+fn a_syn_flood_leaves_no_trace_and_keeps_nobody_out() -> Result<()> {
+    const COUNT: u32 = 100_000;
+    let lab = Lab::builder().nodes(2).clients(1).build()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let address = fleet.websocket();
+    let flood = SynFlood { target: v4(address)?, count: COUNT, seed: 7 };
+    let socket = RawSocket::open(lab.pusher())?;
+    let meanwhile = std::thread::scope(|scope| {
+        let flooding = scope.spawn(|| flood.send(&socket));
+        let mut connected = 0;
+        // At least one connection while the flood lasts, and as many more as fit.
+        while connected == 0 || !flooding.is_finished() {
+            lab.client(0)
+                .run(|| Probe::open(address, &format!("meanwhile-{connected}"), Options::default())?.echo(100))?;
+            connected += 1;
+        }
+        flooding.join().expect("no panic")?;
+        anyhow::Ok(connected)
+    })?;
+    let edge = lab.router().block_on(fleet.status(lab.edge()))?;
+    let answered = edge.counters["syn_answered"];
+    ensure!(answered >= u64::from(COUNT), "only {answered} SYNs were answered");
+    ensure!(edge.flows == meanwhile, "{} flows for {meanwhile} connections", edge.flows);
+    let mut admitted = 0;
+    for node in 0..2 {
+        admitted += lab.router().block_on(fleet.counter(node, "admitted"))?;
+    }
+    ensure!(admitted == meanwhile, "{admitted} sockets were created for {meanwhile} connections");
+    Ok(())
+}
+
+#[test]
+fn forged_segments_leave_a_live_connection_intact() -> Result<()> {
+    let lab = Lab::builder().nodes(2).clients(1).build()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let address = fleet.websocket();
+    let client = lab.client(0);
+    let forger = RawSocket::open(lab.pusher())?;
+    for user in ["victim-1", "victim-2", "victim-3", "victim-4"] {
+        let mut probe = client.run(|| Probe::open(address, user, Options::default()))?;
+        probe.echo(500)?;
+        let source = SocketAddrV4::new(client.address(), probe.port());
+        for round in 0..20u32 {
+            let sequence = round.wrapping_mul(0x1234_5677).wrapping_add(99);
+            forger.send(&Segment::syn(source, v4(address)?, sequence).to_bytes())?;
+            for flags in [Flags::ACK, Flags::ACK | Flags::FIN, Flags::RST, Flags::RST | Flags::ACK] {
+                let mut forged = Segment::new(source, v4(address)?, flags);
+                forged.sequence = sequence;
+                forged.acknowledgment = sequence.rotate_left(9);
+                forger.send(&forged.to_bytes())?;
+            }
+            let mut data = Segment::new(source, v4(address)?, Flags::ACK | Flags::PSH);
+            data.sequence = sequence;
+            data.acknowledgment = !sequence;
+            data.payload = b"GET /?sendID=forged HTTP/1.1\r\n\r\n".to_vec();
+            forger.send(&data.to_bytes())?;
+            probe.echo(2000).with_context(|| format!("{user} after {round} rounds of forgery"))?;
+        }
+    }
+    let edge = lab.router().block_on(fleet.status(lab.edge()))?;
+    ensure!(
+        edge.flows == 4 && edge.counters["rebound"] == 0,
+        "{} flows, {} rebound",
+        edge.flows,
+        edge.counters["rebound"]
+    );
+    Ok(())
+}
+
+#[test]
+fn tunnel_packets_of_strangers_are_dropped_and_counted() -> Result<()> {
+    const COUNT: u64 = 50;
+    let lab = Lab::builder().nodes(2).clients(1).build()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let inner = |port| {
+        let to = SocketAddrV4::new(lab.virtual_address(), port);
+        Segment::syn(SocketAddrV4::new(lab.client(0).address(), 4000), to, 1).to_bytes()
+    };
+    let socket = RawSocket::open(lab.pusher())?;
+    let send = |source, port| {
+        let to = SocketAddrV4::new(lab.node(1).address(), TUNNEL_PORT);
+        let packet = Datagram { source: SocketAddrV4::new(source, 50_000), destination: to, payload: inner(port) };
+        (0..COUNT).try_for_each(|_| socket.send(&packet.to_bytes()))
+    };
+    // From an address that is no node's.
+    send(lab.pusher().address(), PUSH_PORT)?;
+    // From a node's, for something that is none of our services.
+    send(lab.node(0).address(), WEBSOCKET_PORT + 7)?;
+    // Behind them, on the same way, something that is answered: by then they have arrived.
+    lab.pusher().run(|| Probe::open(fleet.websocket(), "after", Options::default()).map(drop))?;
+    let status = lab.router().block_on(fleet.status(1))?;
+    let counted = |name: &str| status.counters[name];
+    ensure!(counted("drop_tunnel_sender") == COUNT, "{} from a stranger", counted("drop_tunnel_sender"));
+    ensure!(counted("drop_tunnel_content") == COUNT, "{} with foreign content", counted("drop_tunnel_content"));
+    Ok(())
+}

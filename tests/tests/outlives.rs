@@ -1,0 +1,171 @@
+//! The data path outlives the agent (promise 4), and what is pinned can be read by people.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use ringsteer_tests::{
+    fleet::{self, Fleet, Options as FleetOptions},
+    lab::{Host, Lab},
+    probe::{Options, Probe},
+};
+
+const READY: Duration = Duration::from_secs(30);
+
+/// A field of `/proc/net/snmp`'s TCP lines on a host.
+fn tcp_statistic(host: &Host, name: &str) -> Result<u64> {
+    // Read on a thread of the host: the file speaks of the namespace of who reads it.
+    let text = host.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp"))?;
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:")).map(|line| line.split_whitespace());
+    let (names, values) = (lines.next().context("no names")?, lines.next().context("no values")?);
+    let (_, value) = names.zip(values).find(|(one, _)| *one == name).with_context(|| format!("no {name}"))?;
+    Ok(value.parse()?)
+}
+
+/// Talks over open connections, and opens new ones, while `disturb` runs; nothing may be lost on the way.
+fn undisturbed(fleet: &Fleet<'_>, disturb: impl FnOnce() -> Result<()>) -> Result<()> {
+    let client = fleet.lab.client(0);
+    let address = fleet.websocket();
+    let mut probes = client.run(|| {
+        (0..16)
+            .map(|index| Probe::open(address, &format!("steady-{index}"), Options::default()))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    let retransmitted = tcp_statistic(client, "RetransSegs")?;
+    let done = AtomicBool::new(false);
+    let rounds = thread::scope(|scope| {
+        let talking = scope.spawn(|| {
+            let mut rounds = 0u32;
+            while !done.load(Ordering::Relaxed) {
+                for probe in &mut probes {
+                    probe.echo(700)?;
+                }
+                client.run(|| Probe::open(address, &format!("new-{rounds}"), Options::default())?.echo(50))?;
+                rounds += 1;
+            }
+            anyhow::Ok(rounds)
+        });
+        let disturbed = disturb();
+        done.store(true, Ordering::Relaxed);
+        let rounds = talking.join().expect("no panic")?;
+        disturbed.map(|()| rounds)
+    })?;
+    ensure!(rounds > 2, "only {rounds} rounds of talk: nothing was shown");
+    let lost = tcp_statistic(client, "RetransSegs")? - retransmitted;
+    ensure!(lost == 0, "{lost} segments had to be sent again");
+    Ok(())
+}
+
+#[test]
+fn an_agent_killed_and_started_again_costs_no_packet() -> Result<()> {
+    let lab = Lab::builder().nodes(2).clients(1).build()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    undisturbed(&fleet, || {
+        for agent in &fleet.agents {
+            agent.kill()?;
+        }
+        for agent in &fleet.agents {
+            let mark = agent.log_mark();
+            agent.restart()?;
+            agent.wait_for_log(mark, READY, |line| line.contains("replaced the running programs"))?;
+            agent.wait_for_log(mark, READY, |line| line.contains("steering"))?;
+        }
+        Ok(())
+    })
+}
+
+/// Another build of the programs, from source.
+fn other_build(directory: &Path) -> Result<PathBuf> {
+    let out = directory.join("upgrade");
+    let status = Command::new("cargo")
+        .args(["xtask", "build-ebpf", "--variant", "upgrade", "--out"])
+        .arg(&out)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "building the other programs failed");
+    Ok(out.join("ringsteer.bpf.o"))
+}
+
+#[test]
+fn an_upgrade_to_newly_built_programs_costs_no_packet() -> Result<()> {
+    let lab = Lab::builder().nodes(2).clients(1).build()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let object = other_build(lab.node(0).run_dir())?;
+    let before = lab.router().block_on(fleet.status(0))?;
+    undisturbed(&fleet, || {
+        for (index, agent) in fleet.agents.iter().enumerate() {
+            agent.terminate(READY)?;
+            let host = lab.node(index);
+            let mut command = fleet::command(host, "agent")?;
+            command.arg("--object").arg(&object);
+            host.spawn_command("upgraded", command)?.wait_for_log_line("steering", READY)?;
+        }
+        Ok(())
+    })?;
+    let after = lab.router().block_on(fleet.status(0))?;
+    for (old, new) in before.programs.iter().zip(&after.programs) {
+        ensure!(old.id != new.id, "the program {} was not replaced", old.name);
+    }
+    ensure!(before.programs[0].tag != after.programs[0].tag, "the upgrade ran the same instructions");
+    Ok(())
+}
+
+/// Every map must be legible to somebody who has only `bpftool`.
+#[test]
+fn every_pinned_map_shows_named_fields() -> Result<()> {
+    let lab = Lab::builder().nodes(2).clients(1).build()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let _open = lab.client(0).run(|| Probe::open(fleet.websocket(), "somebody", Options::default()))?;
+    let pins = lab.node(lab.edge()).pin_dir();
+    let dump = |map: &str| -> Result<serde_json::Value> {
+        let path = pins.join(map);
+        let output = Command::new("bpftool").args(["-j", "map", "dump", "pinned"]).arg(&path).output()?;
+        ensure!(output.status.success(), "{map}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{map} is not dumped as JSON"))
+    };
+    let expected: [(&str, &[&str], &[&str]); 7] = [
+        ("services", &["address", "port"], &["service", "mss", "parameter_length", "parameter"]),
+        ("nodes", &[], &["address", "here", "identity_length", "identity"]),
+        ("node_addrs", &["address"], &["node"]),
+        ("this_node", &[], &["node", "tunnel_port", "address"]),
+        (
+            "flows",
+            &["client", "client_port", "service"],
+            &["last_seen_ns", "node", "key_hash", "first_ack", "last_ack", "closing", "syn_slot"],
+        ),
+        ("secrets", &[], &["current", "previous"]),
+        ("stats", &[], ringsteer_ebpf::layout::stats::Stats::NAMES),
+    ];
+    for (map, keys, values) in expected {
+        let dumped = dump(map)?;
+        let entry = dumped.get(0).with_context(|| format!("{map} is empty"))?["formatted"].clone();
+        for field in keys {
+            ensure!(entry["key"].get(field).is_some(), "the key of {map} does not show {field}: {entry}");
+        }
+        let value = if map == "stats" { &entry["values"][0]["value"] } else { &entry["value"] };
+        for field in values {
+            ensure!(value.get(field).is_some(), "the value of {map} does not show {field}: {entry}");
+        }
+    }
+    // The ring is an inner map, named by its number.
+    let outer = dump("ring")?;
+    let bytes: Vec<u8> = outer[0]["value"]
+        .as_array()
+        .context("the slot of the ring is not shown")?
+        .iter()
+        .filter_map(|byte| u8::from_str_radix(byte.as_str()?.trim_start_matches("0x"), 16).ok())
+        .collect();
+    let id = u32::from_le_bytes(bytes.try_into().ok().context("not a map id")?);
+    let output = Command::new("bpftool").args(["-j", "map", "dump", "id", &id.to_string()]).output()?;
+    let inner: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let ring = &inner[0]["formatted"]["value"];
+    ensure!(ring["epoch"] == 1 && ring["point_count"] == 40, "the ring shows {}", &ring["epoch"]);
+    ensure!(ring["points"][0].get("hash").is_some() && ring["points"][0].get("node").is_some(), "points without names");
+    Ok(())
+}
