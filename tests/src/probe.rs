@@ -139,6 +139,18 @@ impl Probe {
         Ok(())
     }
 
+    /// Reads a short text message.
+    pub fn text(&mut self) -> Result<String> {
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head).context("waiting for a message")?;
+        if head[0] != 0x81 || head[1] > 125 {
+            bail!("not a short text message: {head:02x?}");
+        }
+        let mut text = vec![0; head[1].into()];
+        self.stream.read_exact(&mut text)?;
+        Ok(String::from_utf8(text)?)
+    }
+
     /// The local port.
     pub fn port(&self) -> u16 {
         self.stream.local_addr().map_or(0, |address| address.port())

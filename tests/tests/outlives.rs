@@ -70,10 +70,9 @@ fn an_agent_killed_and_started_again_costs_no_packet() -> Result<()> {
             agent.kill()?;
         }
         for agent in &fleet.agents {
-            let mark = agent.log_mark();
             agent.restart()?;
-            agent.wait_for_log(mark, READY, |line| line.contains("replaced the running programs"))?;
-            agent.wait_for_log(mark, READY, |line| line.contains("steering"))?;
+            agent.wait_for_log_line("replaced the running programs", READY)?;
+            agent.wait_for_log_line("steering", READY)?;
         }
         Ok(())
     })
