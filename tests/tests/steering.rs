@@ -128,7 +128,8 @@ fn a_reused_four_tuple_serves_the_new_user() -> Result<()> {
     let fleet = Fleet::start(&lab, &FleetOptions::default())?;
     let address = fleet.websocket();
     let (same, different) = users_by_owner(&fleet);
-    let endings: [(&str, fn(Probe) -> Result<()>); 3] = [
+    type Ending = fn(Probe) -> Result<()>;
+    let endings: [(&str, Ending); 3] = [
         ("reset by the client", |probe| Ok(probe.reset()?)),
         ("closed by the server", |probe| Ok(probe.close_by_server()?)),
         ("vanished in silence", |probe| Ok(probe.vanish()?)),

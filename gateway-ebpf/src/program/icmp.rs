@@ -64,7 +64,7 @@ fn error(ctx: &XdpContext, destination: u32) -> Verdict {
         service: service.service as u16,
     };
     // SAFETY: entries of a preallocated hash stay mapped for the program's run.
-    let Some(flow) = (unsafe { FLOWS.get(&key) }) else { return not_ours() };
+    let Some(flow) = (unsafe { FLOWS.get(key) }) else { return not_ours() };
     count(Counter::icmp_steered);
     forward::to(ctx, flow.node, clock::coarse_ns())
 }

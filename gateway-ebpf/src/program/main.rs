@@ -13,6 +13,8 @@
 //! Each step returns an XDP action it has counted, or the [`Counter`] of the drop, which is counted once, here.
 #![no_std]
 #![no_main]
+// The macros of aya make public items without documentation.
+#![allow(missing_docs)]
 
 mod admit;
 mod bind;

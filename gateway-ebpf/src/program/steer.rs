@@ -83,7 +83,7 @@ fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
     // By value: what comes below may move the packet, and the header with it.
     let (flags, acknowledgement) = (tcp.flags, u32::from_be(tcp.acknowledgement));
     let opening = flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
-    let Some(flow) = FLOWS.get_ptr_mut(&key) else {
+    let Some(flow) = FLOWS.get_ptr_mut(key) else {
         return Ok(if opening { handshake::answer(ctx, service) } else { bind::unknown(ctx, service, &key) });
     };
     // SAFETY: the entry stays mapped for the program's run. Two CPUs write the same flow at once only if its packets

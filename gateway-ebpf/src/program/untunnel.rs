@@ -32,7 +32,7 @@ pub fn packet(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
         return Err(Counter::drop_fragment);
     }
     // SAFETY: entries of a preallocated hash stay mapped for the program's run.
-    if unsafe { NODE_ADDRS.get(&NodeAddress { address: mapped_word(ip.source) }) }.is_none() {
+    if unsafe { NODE_ADDRS.get(NodeAddress { address: mapped_word(ip.source) }) }.is_none() {
         let sender = ip.source;
         return Err(stranger(ctx, sender));
     }

@@ -19,7 +19,7 @@ pub fn halves(word: u32) -> u32 {
 /// The checksum after a covered word changed from `old` to `new` (RFC 1624, equation 3).
 #[inline(always)]
 pub fn updated(checksum: u16, old: u16, new: u16) -> u16 {
-    finish(!checksum as u16 as u32 + !old as u16 as u32 + new as u32)
+    finish((!checksum) as u32 + (!old) as u32 + new as u32)
 }
 
 #[cfg(test)]

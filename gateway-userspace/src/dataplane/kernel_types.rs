@@ -183,7 +183,7 @@ mod tests {
         let types = KernelTypes::of_running_kernel().unwrap();
         assert!(types.function(ringsteer_ebpf::kfunc::ASSIGN_REQSK_NAME).unwrap() > 0);
         let offset = types.field_offset("tcp_timewait_sock", "skc_tw_rcv_nxt").unwrap();
-        assert!(offset > 0 && offset < 256 && offset % 4 == 0, "{offset}");
+        assert!(offset > 0 && offset < 256 && offset.is_multiple_of(4), "{offset}");
     }
 
     #[test]
