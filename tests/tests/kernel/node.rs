@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    process::Command,
 };
 
 use aya::programs::{TestRun as _, TestRunOptions};
@@ -154,6 +155,15 @@ impl Node {
         let mut node = Self { dataplane, _bpffs: bpffs };
         node.publish(ring, Secrets { current: SECRET, previous: SECRET });
         node
+    }
+
+    /// Gives this node's network namespace the service's address, on a loopback interface that is up.
+    pub fn bring_up(&mut self) {
+        for arguments in [format!("address add {}/32 dev lo", SERVER.address), "link set lo up".to_owned()] {
+            // A child starts in the namespaces of the thread that starts it.
+            let status = Command::new("ip").args(arguments.split(' ')).status().expect("cannot run `ip`");
+            assert!(status.success(), "ip {arguments}: {status}");
+        }
     }
 
     /// Publishes `ring`, of which this node is the first member.

@@ -1,6 +1,8 @@
 //! What is not right for a service is dropped or reset, each for its own counted reason; what is not for a service is
 //! left to the kernel, untouched.
 
+use std::net::{TcpListener, TcpStream};
+
 use crate::{
     node::{Action, ISN, Node, SERVER, client, first, syn},
     packet::{ACK, End, FIN, IPV4, PSH, RST, SYN, Segment, ethernet, ipv4, udp},
@@ -115,4 +117,22 @@ fn what_is_not_for_a_service_passes_untouched() {
         assert_eq!(outcome.action, Action::Pass, "{what}");
         outcome.assert(Action::Pass, &["not_ours"]);
     }
+}
+
+#[test]
+fn a_segment_whose_socket_is_here_is_delivered() {
+    let mut node = Node::among(1);
+    node.bring_up();
+    let listener = TcpListener::bind((SERVER.address, SERVER.port)).unwrap();
+    let here = TcpStream::connect((SERVER.address, SERVER.port)).unwrap();
+    let port = here.local_addr().unwrap().port();
+    let mut sent = segment(ACK | PSH, b"data");
+    sent.from = End { address: SERVER.address, port };
+    let outcome = node.run(&sent.frame());
+    outcome.assert(Action::Pass, &["found_socket"]);
+    assert_eq!(outcome.frame, sent.frame());
+    // The listener alone is no reason: whoever has no connection is told so.
+    sent.from.port = port ^ 1;
+    node.run(&sent.frame()).reset("rst_unknown_flow");
+    drop(listener);
 }
