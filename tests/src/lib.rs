@@ -7,5 +7,7 @@
 //!
 //! Traffic stays inside namespaces that the lab made and uses documentation addresses only.
 
+pub mod client;
 pub mod lab;
+pub mod packet;
 pub mod seed;

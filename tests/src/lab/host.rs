@@ -175,10 +175,6 @@ impl Host {
         })
     }
 
-    pub(super) fn namespace_file(&self) -> Arc<File> {
-        self.inner.namespace.clone()
-    }
-
     /// Ends the host's runtime, and with it all its tasks.
     pub(super) fn stop_runtime(&self) {
         let runtime = self.inner.runtime.lock().expect("no one panics with the lock").take();

@@ -20,6 +20,7 @@ mod interrupt;
 mod namespace;
 mod nursery;
 mod process;
+pub mod rough;
 mod runtime;
 pub mod state;
 pub mod temper;
