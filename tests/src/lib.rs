@@ -2,6 +2,7 @@
 //!
 //! * [`lab`]: hosts as network namespaces, links, processes, clean-up;
 //! * [`fleet`]: agents and gateways on the lab's nodes;
+//! * [`client`]: websocket clients in the shapes of the OpenIM SDKs, and pushes;
 //! * [`probe`]: one connection, as a test makes it;
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
 //! * [`demo`]: what `cargo xtask demo` shows;
@@ -9,6 +10,7 @@
 //!
 //! Traffic stays inside namespaces that the lab made and uses documentation addresses only.
 
+pub mod client;
 pub mod demo;
 pub mod fleet;
 pub mod lab;

@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// Room for packets that wait to be looked at, in bytes.
 const BUFFER: usize = 64 << 20;
 
+/// How long packets that arrived in time are still looked at afterwards.
+const OVERTIME: Duration = Duration::from_secs(1);
+
 /// Sees every packet that the kernel of a host receives or sends, from the moment it is opened; a packet forwarded is
 /// seen twice. What an XDP program answers, redirects or drops never reaches the kernel: look on the other end of the
 /// link. Usable from any thread.
@@ -50,12 +53,13 @@ impl Sniffer {
             setsockopt(&self.socket, sockopt::ReceiveTimeout, &TimeVal::microseconds(timeout))
                 .context("limiting the wait for a packet")?;
             match recv(self.socket.as_raw_fd(), &mut packet, flags) {
+                Ok(_) if deadline.elapsed() > OVERTIME => return Ok(None),
                 Ok(length) => {
                     if let Some(value) = read(&packet[..length]) {
                         return Ok(Some(value));
                     }
                 }
-                Err(Errno::EAGAIN) if left <= 0 => return Ok(None),
+                Err(Errno::EAGAIN) if left == 0 => return Ok(None),
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(errno) => return Err(errno).context("receiving from a packet socket"),
             }

@@ -1,0 +1,274 @@
+//! Packets made by hand, tempers and clients, seen from the other end of the wire.
+
+use anyhow::{Context, Result, ensure};
+use futures_util::{SinkExt, StreamExt};
+use ringsteer_tests::client::{Dial, Login, Message, Opening, Pace, Push, Shape, open, open_paced, write_chunks};
+use ringsteer_tests::lab::{Host, Lab, temper};
+use ringsteer_tests::packet::{Datagram, Flags, RawSocket, Segment, Sniffer, SynFlood, TcpOptionElement};
+use std::collections::HashSet;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+
+const LIMIT: Duration = Duration::from_secs(10);
+const PORT: u16 = 10001;
+
+/// Listens on the virtual address of node 0; what comes is read and forgotten.
+fn sink(lab: &Lab) -> Result<SocketAddrV4> {
+    let address = SocketAddrV4::new(lab.virtual_address(), PORT);
+    let (report, listening) = tokio::sync::oneshot::channel();
+    lab.node(0).spawn(async move {
+        let listener = TcpListener::bind(SocketAddr::V4(address)).await.expect("the address is on lo");
+        let _ = report.send(());
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+        }
+    })?;
+    lab.router().block_on(listening)?;
+    Ok(address)
+}
+
+/// Reads segments between two ends, in this direction.
+fn between(source: SocketAddrV4, destination: SocketAddrV4) -> impl FnMut(&[u8]) -> Option<Segment> {
+    move |packet| Segment::parse(packet).filter(|seen| seen.source == source && seen.destination == destination)
+}
+
+#[test]
+fn a_handshake_by_hand_from_an_address_without_a_kernel() -> Result<()> {
+    let lab = Lab::builder().nodes(1).build()?;
+    let address = SocketAddrV4::new(lab.virtual_address(), PORT);
+    let (report, listening) = tokio::sync::oneshot::channel();
+    let server = lab.node(0).spawn(async move {
+        let listener = TcpListener::bind(SocketAddr::V4(address)).await?;
+        let _ = report.send(());
+        let (mut stream, from) = listener.accept().await?;
+        let mut received = [0; 5];
+        stream.read_exact(&mut received).await?;
+        anyhow::Ok((from, received))
+    })?;
+    lab.router().block_on(listening)?;
+
+    let client = lab.client(0);
+    let us = SocketAddrV4::new(client.spare_address(), 4000);
+    let (socket, sniffer) = (RawSocket::open(client)?, Sniffer::open(client)?);
+    socket.send(&Segment::syn(us, address, 1000).to_bytes())?;
+    let syn_ack = sniffer.first(LIMIT, between(address, us))?.context("no answer to the SYN")?;
+    ensure!(syn_ack.flags == Flags::SYN | Flags::ACK && syn_ack.acknowledgment == 1001, "{syn_ack:?}");
+    let mut data = Segment::acknowledging(&syn_ack);
+    data.payload = b"hello".to_vec();
+    socket.send(&data.to_bytes())?;
+
+    let (from, received) = lab.router().block_on(server)??;
+    ensure!(from == SocketAddr::V4(us) && &received == b"hello");
+    // A kernel that knew the address would have answered the SYN+ACK by RST.
+    let resets = sniffer.collect(Duration::from_millis(50), |packet| {
+        Segment::parse(packet).filter(|seen| seen.flags.contains(Flags::RST))
+    })?;
+    ensure!(resets.is_empty(), "{resets:?}");
+    Ok(())
+}
+
+#[test]
+fn a_flood_arrives_and_its_answers_go_nowhere() -> Result<()> {
+    const COUNT: u32 = 2000;
+    let lab = Lab::builder().nodes(1).build()?;
+    let target = sink(&lab)?;
+    let sniffer = Sniffer::open(lab.node(0))?;
+    let flood = SynFlood { target, count: COUNT, seed: 1 };
+    flood.send(&RawSocket::open(lab.client(0))?)?;
+    let (mut syns, mut others) = (HashSet::new(), Vec::new());
+    sniffer.first(LIMIT, |packet| {
+        let seen = Segment::parse(packet).filter(|seen| seen.destination == target)?;
+        if seen.flags == Flags::SYN {
+            syns.insert(seen.source);
+        } else {
+            others.push(seen)
+        }
+        (syns.len() as u32 == COUNT).then_some(())
+    })?;
+    ensure!(syns.len() as u32 == COUNT, "{} of {COUNT} SYNs arrived", syns.len());
+    ensure!(others.is_empty(), "somebody answers for the sources: {:?}", others[0]);
+
+    let again: HashSet<_> = flood.segments().map(|segment| segment.source).collect();
+    ensure!(again == syns, "one seed, one flood");
+    Ok(())
+}
+
+#[test]
+fn a_datagram_with_a_forged_source_arrives() -> Result<()> {
+    let lab = Lab::builder().nodes(2).build()?;
+    let target = SocketAddrV4::new(lab.node(0).address(), 6080);
+    let forged = SocketAddrV4::new(lab.node(1).address(), 50_000);
+    let (report, listening) = tokio::sync::oneshot::channel();
+    let server = lab.node(0).spawn(async move {
+        let socket = UdpSocket::bind(SocketAddr::V4(target)).await?;
+        let _ = report.send(());
+        let mut payload = [0; 100];
+        let (length, from) = socket.recv_from(&mut payload).await?;
+        anyhow::Ok((payload[..length].to_vec(), from))
+    })?;
+    lab.router().block_on(listening)?;
+    let datagram = Datagram { source: forged, destination: target, payload: b"a packet".to_vec() };
+    RawSocket::open(lab.client(0))?.send(&datagram.to_bytes())?;
+    let (payload, from) = lab.router().block_on(server)??;
+    ensure!(payload == b"a packet" && from == SocketAddr::V4(forged));
+    Ok(())
+}
+
+/// Connects from a host and gives the SYN as the router saw it.
+fn syn_of(lab: &Lab, host: &Host, dial: Dial) -> Result<Segment> {
+    let sniffer = Sniffer::open(lab.router())?;
+    host.block_on(dial.connect())?;
+    let is_syn = |packet: &[u8]| Segment::parse(packet).filter(|seen| seen.flags.contains(Flags::SYN));
+    sniffer.first(LIMIT, is_syn)?.context("no SYN passed")
+}
+
+#[test]
+fn tempers_show_in_the_syn() -> Result<()> {
+    let lab = Lab::builder().nodes(1).build()?;
+    let target = sink(&lab)?;
+    for temper in temper::ALL {
+        temper.apply(lab.client(0))?;
+        let syn = syn_of(&lab, lab.client(0), Dial::new(target).max_segment(temper.max_segment))?;
+        let has = |wanted: fn(&TcpOptionElement) -> bool| syn.options.iter().any(wanted);
+        let seen = temper::Temper {
+            name: temper.name,
+            timestamps: has(|option| matches!(option, TcpOptionElement::Timestamp(..))),
+            window_scaling: has(|option| matches!(option, TcpOptionElement::WindowScale(_))),
+            sack: has(|option| matches!(option, TcpOptionElement::SelectiveAcknowledgementPermitted)),
+            ecn: syn.flags.contains(Flags::ECE | Flags::CWR),
+            max_segment: syn.options.iter().find_map(|option| match option {
+                TcpOptionElement::MaximumSegmentSize(1460) => None,
+                TcpOptionElement::MaximumSegmentSize(bytes) => Some(*bytes),
+                _ => None,
+            }),
+        };
+        ensure!(seen == temper, "wanted {temper:?}, saw {syn:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_source_port_can_be_used_again_at_once() -> Result<()> {
+    let lab = Lab::builder().nodes(1).build()?;
+    let target = sink(&lab)?;
+    for _ in 0..3 {
+        let syn = syn_of(&lab, lab.client(0), Dial::new(target).source_port(4711))?;
+        ensure!(syn.source == SocketAddrV4::new(lab.client(0).address(), 4711));
+    }
+    Ok(())
+}
+
+#[test]
+fn each_chunk_has_a_segment_of_its_own() -> Result<()> {
+    let lab = Lab::builder().nodes(1).build()?;
+    let target = sink(&lab)?;
+    let request: Vec<u8> = Login::new("alice").request(Shape::Native);
+    let chunks: Vec<&[u8]> = request.chunks(1).take(40).chain([&request[40..100], &request[100..]]).collect();
+    for (pace, port) in [(Pace::Sent, 4000), (Pace::Acknowledged, 4001)] {
+        let sniffer = Sniffer::open(lab.client(0))?;
+        lab.client(0).block_on(async {
+            let mut stream = Dial::new(target).source_port(port).connect().await?;
+            write_chunks(&mut stream, &chunks, pace).await?;
+            stream.shutdown().await?;
+            anyhow::Ok(())
+        })?;
+        let mut seen = Vec::new();
+        let mut read = between(SocketAddrV4::new(lab.client(0).address(), port), target);
+        sniffer.first(LIMIT, |packet| {
+            let segment = read(packet)?;
+            let last = segment.flags.contains(Flags::FIN);
+            if !segment.payload.is_empty() {
+                seen.push(segment.payload);
+            }
+            last.then_some(())
+        })?;
+        ensure!(seen == chunks, "{pace:?}: {:?} became {:?}", lengths(&chunks), lengths(&seen));
+    }
+    Ok(())
+}
+
+fn lengths(chunks: &[impl AsRef<[u8]>]) -> Vec<usize> {
+    chunks.iter().map(|chunk| chunk.as_ref().len()).collect()
+}
+
+/// A websocket server, not ours, that echoes on node 0.
+fn echo_server(lab: &Lab) -> Result<SocketAddrV4> {
+    let address = SocketAddrV4::new(lab.virtual_address(), PORT);
+    let (report, listening) = tokio::sync::oneshot::channel();
+    lab.node(0).spawn(async move {
+        let listener = TcpListener::bind(SocketAddr::V4(address)).await.expect("the address is on lo");
+        let _ = report.send(());
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut socket = tokio_tungstenite::accept_async(stream).await?;
+                while let Some(Ok(message)) = socket.next().await {
+                    if matches!(message, Message::Text(_) | Message::Binary(_)) {
+                        socket.send(message).await?;
+                    }
+                }
+                anyhow::Ok(())
+            });
+        }
+    })?;
+    lab.router().block_on(listening)?;
+    Ok(address)
+}
+
+#[test]
+fn a_client_speaks_websocket_with_a_server_that_is_not_ours() -> Result<()> {
+    let lab = Lab::builder().nodes(1).build()?;
+    let address = echo_server(&lab)?;
+    lab.client(0).block_on(async {
+        for shape in Shape::ALL {
+            let request = Login::new("alice").request(shape);
+            let mut connection = open(Dial::new(address).connect().await?, &[&request]).await?.connection()?;
+            connection.echo(Message::text("hello")).await?;
+            connection.echo(Message::binary(vec![0; 100_000])).await?;
+            connection.close().await?;
+        }
+        let request = Login::new("bob").request(Shape::Wasm);
+        let pieces = [&request[..1], &request[1..200], &request[200..]];
+        let stream = Dial::new(address).connect().await?;
+        let mut connection = open_paced(stream, &pieces, Pace::Acknowledged).await?.connection()?;
+        connection.echo(Message::text("in pieces")).await
+    })
+}
+
+#[test]
+fn a_refusal_and_a_push_are_read() -> Result<()> {
+    let lab = Lab::builder().nodes(1).build()?;
+    let address = SocketAddrV4::new(lab.virtual_address(), PORT);
+    let (report, listening) = tokio::sync::oneshot::channel();
+    let server = lab.node(0).spawn(async move {
+        let listener = TcpListener::bind(SocketAddr::V4(address)).await?;
+        let _ = report.send(());
+        let mut requests = Vec::new();
+        for answer in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"errCode\":1502}",
+            "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"delivered\":2}",
+        ] {
+            let (mut stream, _) = listener.accept().await?;
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await?;
+            request.truncate(length);
+            requests.push(request);
+            stream.write_all(answer.as_bytes()).await?;
+        }
+        anyhow::Ok(requests)
+    })?;
+    let push = Push::text("a +é", "news");
+    let (refusal, pushed, requests) = lab.client(0).block_on(async {
+        listening.await?;
+        let stream = Dial::new(address).connect().await?;
+        let opening: Opening = open(stream, &[&Login::new("alice").request(Shape::Native)]).await?;
+        let refusal = opening.refusal()?;
+        let pushed = push.send(Dial::new(address).connect().await?).await?;
+        anyhow::Ok((refusal, pushed, server.await??))
+    })?;
+    ensure!(refusal.status == 200 && refusal.json()?["errCode"] == 1502);
+    ensure!(pushed.json()?["delivered"] == 2);
+    ensure!(requests[1].starts_with(b"POST /push?recvID=a%20%2B%C3%A9 HTTP/1.1\r\n") && requests[1].ends_with(b"news"));
+    Ok(())
+}
