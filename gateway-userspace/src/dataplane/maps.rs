@@ -72,15 +72,6 @@ impl Maps {
         self.ring.set(0, &inner, 0).context("cannot swap in the new ring")
     }
 
-    /// The ring in force, if any.
-    pub fn ring(&self) -> Result<Option<Box<Ring>>> {
-        match self.ring.get(&0, 0) {
-            Ok(inner) => Ok(Some(Box::new(inner.get(&0, 0)?))),
-            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(error).context("cannot read the ring in force"),
-        }
-    }
-
     /// The counters, added up over all CPUs.
     pub fn stats(&self) -> Result<Stats> {
         let per_cpu = self.stats.get(&0, 0).context("cannot read the counters")?;
