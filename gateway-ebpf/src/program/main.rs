@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+
 //! The kernel programs: XDP `steer` at the edge, tc `admit` at the owner.
 //!
 //! A packet's way, by file:

@@ -1,5 +1,7 @@
 //! The command line: one binary, the roles as subcommands.
 
+mod status;
+
 use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -22,6 +24,7 @@ pub struct Cli {
 enum Command {
     Agent(agent::Args),
     Gateway(gateway::Args),
+    Status(status::Args),
     Uninstall(agent::Uninstall),
 }
 
@@ -43,7 +46,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Agent(args) => runtime.block_on(args.run()),
-        Command::Uninstall(args) => args.run(),
         Command::Gateway(args) => runtime.block_on(args.run()),
+        Command::Status(args) => runtime.block_on(args.run()),
+        Command::Uninstall(args) => args.run(),
     }
 }
