@@ -95,6 +95,25 @@ fn clients_and_pusher_reach_the_node_that_the_virtual_address_is_routed_to() -> 
 }
 
 #[test]
+fn no_node_answers_arp_for_the_virtual_address() -> Result<()> {
+    let lab = Lab::builder().nodes(2).build()?;
+    lab.router().block_on(async {
+        who_are_you(&lab, 0).await?;
+        who_are_you(&lab, 1).await
+    })?;
+    // As if the virtual address were a host on the fleet's own network.
+    let address = format!("{}/32", lab.virtual_address());
+    lab.router().command("ip", &["route", "replace", &address, "dev", "fleet"])?;
+    let outcome = lab.client(0).block_on(async {
+        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect((lab.virtual_address(), PORT))).await
+    });
+    ensure!(!matches!(outcome, Ok(Ok(_))), "some node answered");
+    lab.route_virtual_to(1)?;
+    ensure!(ask(lab.client(0), lab.virtual_address())? == 1);
+    Ok(())
+}
+
+#[test]
 fn two_labs_do_not_meet_and_a_sweep_spares_the_living() -> Result<()> {
     let [one, other] = [Lab::builder().nodes(2).build()?, Lab::builder().nodes(2).build()?];
     ensure!(one.name() != other.name());
