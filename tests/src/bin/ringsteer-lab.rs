@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Parser;
 use ringsteer_tests::lab::{Lab, clean_up_on_interrupt};
+use std::process::Command;
 use std::time::Instant;
 
 /// A lab to look into: hosts as network namespaces, until Ctrl-C.
@@ -14,6 +15,9 @@ struct Arguments {
     /// Client hosts.
     #[arg(long, default_value_t = 2)]
     clients: usize,
+    /// Run this with `sh -c` on every node.
+    #[arg(long, value_name = "COMMAND")]
+    on_nodes: Option<String>,
     /// Only remove what labs with a dead owner left behind.
     #[arg(long)]
     sweep: bool,
@@ -33,6 +37,14 @@ fn main() -> Result<()> {
     println!("{} up after {} ms; virtual address {}", lab.name(), start.elapsed().as_millis(), lab.virtual_address());
     for host in [lab.router(), lab.pusher()].into_iter().chain(lab.clients()).chain(lab.nodes()) {
         println!("  {:8} {:15} ip netns exec {} sh", host.name(), host.address(), host.namespace());
+    }
+    for node in lab.nodes() {
+        if let Some(line) = &arguments.on_nodes {
+            let mut command = Command::new("sh");
+            command.args(["-c", line]);
+            let process = node.spawn_command("command", command)?;
+            println!("  process {} logs to {}", process.pid(), process.log_path().display());
+        }
     }
     println!("Ctrl-C removes it.");
     loop {

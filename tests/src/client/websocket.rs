@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 #[expect(clippy::large_enum_variant, reason = "one value lives at a time, and most are open connections")]
 pub enum Opening {
     /// 101.
-    Open(Connection),
+    Open(Box<Connection>),
     /// Anything else.
     Refused(Answer),
 }
@@ -49,7 +49,7 @@ pub async fn open_paced(mut stream: TcpStream, request: &[&[u8]], pace: Pace) ->
         ensure!(accept == Some(&derive_accept_key(&key)), "Sec-WebSocket-Accept is {accept:?}, wrong for our key");
     }
     let socket = WebSocketStream::from_partially_read(stream, rest, Role::Client, None).await;
-    Ok(Opening::Open(Connection { socket }))
+    Ok(Opening::Open(Box::new(Connection { socket })))
 }
 
 /// The value of `Sec-WebSocket-Key` in a request.
@@ -71,7 +71,7 @@ impl Opening {
     /// If there is none; the message carries the answer.
     pub fn connection(self) -> Result<Connection> {
         match self {
-            Self::Open(connection) => Ok(connection),
+            Self::Open(connection) => Ok(*connection),
             Self::Refused(answer) => {
                 bail!("refused with {}: {:?}", answer.status, String::from_utf8_lossy(&answer.body))
             }

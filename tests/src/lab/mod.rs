@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Everything a lab makes carries its name and goes when it is dropped; after a crash the next lab removes it. Labs of
-//! one or of many processes do not meet. See [`state`](self::state) for what lies where.
+//! one or of many processes do not meet. See [`state`] for what lies where.
 
 pub mod addresses;
 pub mod command;

@@ -14,8 +14,12 @@ const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 
-/// `r0 = XDP_PASS; exit`, as `struct bpf_insn`s.
-const PROGRAM: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+const XDP_PASS: u8 = 2;
+
+/// `r0 = verdict; exit`, as `struct bpf_insn`s.
+const fn program(verdict: u8) -> [[u8; 8]; 2] {
+    [[0xb7, 0, 0, 0, verdict, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]]
+}
 
 /// The head of `union bpf_attr` for BPF_PROG_LOAD; the kernel takes the rest as zero.
 #[repr(C)]
@@ -48,17 +52,21 @@ struct LinkCreate {
 /// # Errors
 /// If the process lacks CAP_BPF or CAP_NET_ADMIN, an interface does not exist or its driver has no native XDP.
 pub fn attach<'a>(interfaces: impl Iterator<Item = &'a str>) -> Result<Vec<OwnedFd>> {
+    attach_program(&program(XDP_PASS), interfaces)
+}
+
+fn attach_program<'a>(instructions: &[[u8; 8]], interfaces: impl Iterator<Item = &'a str>) -> Result<Vec<OwnedFd>> {
     let license = c"Dual MIT/GPL";
     let load = ProgramLoad {
         prog_type: BPF_PROG_TYPE_XDP,
-        insn_cnt: PROGRAM.len() as u32,
-        insns: PROGRAM.as_ptr() as u64,
+        insn_cnt: instructions.len() as u32,
+        insns: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
         prog_name: *b"lab_pass\0\0\0\0\0\0\0\0",
         ..Default::default()
     };
-    // SAFETY: `insns` and `license` point to constants that live forever, and `insn_cnt` is their true number.
-    let program = unsafe { bpf(BPF_PROG_LOAD, &load) }.context("loading the lab's XDP_PASS program")?;
+    // SAFETY: what `insns` and `license` point to outlives the call, and `insn_cnt` is the true number.
+    let program = unsafe { bpf(BPF_PROG_LOAD, &load) }.context("loading the lab's XDP program")?;
 
     let attach_one = |interface: &str| {
         let index = nix::net::if_::if_nametoindex(interface)
@@ -71,7 +79,7 @@ pub fn attach<'a>(interfaces: impl Iterator<Item = &'a str>) -> Result<Vec<Owned
         };
         // SAFETY: `LinkCreate` holds no pointers.
         unsafe { bpf(BPF_LINK_CREATE, &link) }
-            .with_context(|| format!("attaching the XDP_PASS program to {interface} in native mode"))
+            .with_context(|| format!("attaching the lab's XDP program to {interface} in native mode"))
     };
     interfaces.map(attach_one).collect()
 }
@@ -88,4 +96,60 @@ unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
     }
     // SAFETY: the commands used here return a new file descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::{INTERFACE, Lab};
+    use crate::packet::{Datagram, RawSocket};
+    use anyhow::ensure;
+    use std::net::SocketAddrV4;
+    use std::time::{Duration, Instant};
+
+    const XDP_TX: u8 = 3;
+
+    #[test]
+    fn what_a_node_sends_from_xdp_reaches_the_router() -> Result<()> {
+        const PACKETS: u64 = 100;
+        let lab = Lab::builder().nodes(1).build()?;
+        let node = lab.node(0);
+        let received = || -> Result<u64> {
+            let text = lab.router().command("ip", &["-s", "-j", "link", "show", "n0"])?;
+            let value: serde_json::Value = serde_json::from_str(&text)?;
+            value[0]["stats64"]["rx"]["packets"].as_u64().context("a counter")
+        };
+        // A reflected ARP request is no answer.
+        lab.router().command(
+            "ip",
+            &[
+                "neigh",
+                "replace",
+                &node.address().to_string(),
+                "lladdr",
+                &crate::lab::addresses::link_address(node.address(), 0),
+                "dev",
+                "fleet",
+                "nud",
+                "permanent",
+            ],
+        )?;
+        let _reflector = node.run(|| attach_program(&program(XDP_TX), [INTERFACE].into_iter()))?;
+
+        let before = received()?;
+        let packet = Datagram {
+            source: SocketAddrV4::new(lab.client(0).address(), 9),
+            destination: SocketAddrV4::new(node.address(), 9),
+            payload: vec![0; 100],
+        };
+        let socket = RawSocket::open(lab.client(0))?;
+        for _ in 0..PACKETS {
+            socket.send(&packet.to_bytes())?;
+        }
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while received()? - before < PACKETS {
+            ensure!(Instant::now() < deadline, "{} of {PACKETS} came back", received()? - before);
+        }
+        Ok(())
+    }
 }

@@ -1,14 +1,14 @@
 //! Sees what passes through a host.
 
 use crate::lab::Host;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// Room for packets that wait to be looked at, in bytes.
+/// Room for packets that wait to be looked at, in bytes; about 80 000 small ones.
 const BUFFER: usize = 64 << 20;
 
 /// How long packets that arrived in time are still looked at afterwards.
@@ -42,8 +42,16 @@ impl Sniffer {
     /// with their IP header: [`Segment::parse`](super::Segment::parse) makes a `read`.
     ///
     /// # Errors
-    /// If the socket fails.
-    pub fn first<T>(&self, limit: Duration, mut read: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>> {
+    /// If the socket fails, or packets came faster than they were looked at and were missed.
+    pub fn first<T>(&self, limit: Duration, read: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>> {
+        let found = self.look(limit, read)?;
+        let missed = self.missed()?;
+        // A test may rest on having seen all there was.
+        ensure!(missed == 0, "{missed} packets were missed: look at them while they come");
+        Ok(found)
+    }
+
+    fn look<T>(&self, limit: Duration, mut read: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>> {
         let deadline = Instant::now() + limit;
         let mut packet = vec![0; 1 << 16];
         loop {
@@ -69,7 +77,7 @@ impl Sniffer {
     /// All packets, within the whole of `limit`, that `read` makes something of.
     ///
     /// # Errors
-    /// If the socket fails.
+    /// As [`first`](Self::first).
     pub fn collect<T>(&self, limit: Duration, mut read: impl FnMut(&[u8]) -> Option<T>) -> Result<Vec<T>> {
         let mut values = Vec::new();
         self.first(limit, |packet| {
@@ -77,5 +85,24 @@ impl Sniffer {
             None::<()>
         })?;
         Ok(values)
+    }
+
+    /// The packets since the last call that found no room.
+    fn missed(&self) -> Result<u32> {
+        // SAFETY: all bytes zero is a valid value of this struct of two integers.
+        let mut counts: libc::tpacket_stats = unsafe { std::mem::zeroed() };
+        let mut size = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+        // SAFETY: the descriptor is open, and the kernel writes at most `size` bytes, the size of `counts`.
+        let result = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_STATISTICS,
+                (&raw mut counts).cast(),
+                &mut size,
+            )
+        };
+        Errno::result(result).context("asking how many packets were missed")?;
+        Ok(counts.tp_drops)
     }
 }
