@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
-use ringsteer_tests::demo;
+use ringsteer_tests::{demo, lab::clean_up_on_interrupt};
 
 /// Show what ringsteer does, on real traffic between network namespaces
 ///
@@ -23,6 +23,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let begin = Instant::now();
     let progress = |what: &str| eprintln!("[{:6.2} s] {what}", begin.elapsed().as_secs_f64());
+    if let Err(error) = clean_up_on_interrupt() {
+        eprintln!("an interrupt will leave the lab behind until the next one is made: {error:#}");
+    }
     match demo::run(demo::Size { nodes: args.nodes.into(), users: args.users.into() }, progress) {
         Ok((report, right)) => {
             println!("{report}");
