@@ -5,11 +5,13 @@
 //! * [`client`]: websocket clients in the shapes of the OpenIM SDKs, and pushes;
 //! * [`probe`]: one connection, as a test makes it;
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
+//! * [`bench`]: what `cargo xtask bench` measures;
 //! * [`demo`]: what `cargo xtask demo` shows;
 //! * [`seed`]: randomness that a failing test can replay.
 //!
 //! Traffic stays inside namespaces that the lab made and uses documentation addresses only.
 
+pub mod bench;
 pub mod client;
 pub mod demo;
 pub mod fleet;

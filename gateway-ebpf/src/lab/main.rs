@@ -1,11 +1,13 @@
 //! Programs that only the lab loads.
 //!
 //! A veth drops what XDP sends into it unless its receiving end runs an XDP program too: [`lab_pass`] is that program
-//! for the ends that have nothing to steer.
+//! for the ends that have nothing to steer. [`bench_restore`] goes in front of a program whose speed is measured.
 #![no_std]
 #![no_main]
 // The attribute macros make an undocumented twin of each program.
 #![allow(missing_docs)]
+
+mod bench;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 
@@ -13,6 +15,13 @@ use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 #[xdp]
 pub fn lab_pass(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
+}
+
+/// Begins a round of a benchmark.
+#[xdp]
+pub fn bench_restore(ctx: XdpContext) -> u32 {
+    bench::round(&ctx);
+    xdp_action::XDP_ABORTED
 }
 
 /// What the kernel goes by when it decides which helpers a program may call.

@@ -4,6 +4,7 @@
 //! Hence plain integers in host byte order, times as nanoseconds since boot, addresses always as 16 bytes (IPv4 as `::ffff:a.b.c.d`,
 //! so a dump ends in the four decimals one knows), and no padding the compiler chose.
 
+pub mod bench;
 pub mod flow;
 pub mod node;
 pub mod ring;

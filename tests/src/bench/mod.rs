@@ -1,0 +1,11 @@
+//! Benchmarks.
+//!
+//! * [`dataplane`]: nanoseconds per packet in the kernel program `steer`;
+//!   * `node`: a node in a network namespace of its own, with the programs loaded and nothing attached;
+//!   * `packets`: what is sent through it;
+//! * `figures`: medians and tables.
+
+pub mod dataplane;
+mod figures;
+mod node;
+mod packets;

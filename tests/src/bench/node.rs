@@ -1,0 +1,244 @@
+//! A node that exists for the benchmark only: a network namespace with one interface, neighbours behind it, the kernel
+//! programs loaded. The namespace has no name, its BPF file system is mounted for this process alone: both go with it.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::{
+    Ebpf,
+    maps::{Array, MapData, ProgramArray},
+    programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, XdpMode},
+};
+use nix::{
+    mount::{MsFlags, mount},
+    net::if_::if_nametoindex,
+    sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
+    unistd::Pid,
+};
+use ringsteer::{
+    dataplane::{
+        Dataplane, Settings,
+        publish::{Service, State, publish},
+    },
+    ring::{Algorithm, Epoch, Identity, Member, MemberNumber, NodeAddress, Ring},
+};
+use ringsteer_ebpf::{
+    cookie::DEFAULT_SLOT_SHIFT,
+    layout::{
+        bench::{Acknowledgements, MAX_ACKNOWLEDGEMENTS, Plan, RESTORED, WORDS},
+        mapped,
+        secret::Secrets,
+    },
+    tunnel::DEFAULT_PORT,
+};
+
+use super::packets;
+use crate::lab::{addresses, command};
+
+/// Nodes of the fleet; we are the first.
+const NODES: usize = 5;
+/// The interface packets come from.
+const INTERFACE: &str = "bench0";
+/// Any key will do.
+const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+/// Where the BPF file system is mounted, for this process alone.
+const BPF: &str = "/sys/fs/bpf";
+
+/// The node.
+pub struct Node {
+    /// The programs under test.
+    pub dataplane: Dataplane,
+    /// Who owns which user.
+    pub ring: Ring,
+    /// The fleet secrets.
+    pub secrets: Secrets,
+    lab: Ebpf,
+    plan: Array<MapData, Plan>,
+    acknowledgements: Array<MapData, Acknowledgements>,
+    program: ProgramArray<MapData>,
+    /// `struct xdp_md`: from which interface the packet comes.
+    context: Context,
+    /// The packet that the plan restores.
+    packet: Vec<u8>,
+}
+
+/// `struct xdp_md` of the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Context {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue_index: u32,
+    egress_ifindex: u32,
+}
+
+/// What happens before each round, next to restoring the packet.
+#[derive(Clone, Copy, Default)]
+pub struct Rounds {
+    /// How many connections take turns, a power of two; 0 leaves the packet as it is.
+    pub connections: u32,
+    /// The packet changes its length at the end, not in front.
+    pub at_tail: bool,
+    /// Each connection has its own acknowledgement number.
+    pub with_acknowledgement: bool,
+}
+
+impl Node {
+    /// Moves the process, which must have one thread, into new namespaces and loads the programs there.
+    ///
+    /// # Errors
+    /// If the process is not root, a tool is missing or the kernel refuses the programs.
+    pub fn new(max_flows: u32, object: Option<PathBuf>) -> Result<Self> {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+            .context("cannot make namespaces; run it as root")?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+            .context("cannot keep our mounts to ourselves")?;
+        mount(Some("bpf"), BPF, Some("bpf"), MsFlags::empty(), None::<&str>)
+            .context("cannot mount a BPF file system")?;
+        make_interface()?;
+
+        // The tail call wants both programs to be alike, and the map remembers the first one: the wrapper.
+        let mut lab = load_lab()?;
+        // A veth's receive queue is ready for XDP, and fit to be named in a test run, once a program is on it.
+        let pass: &mut Xdp = lab.program_mut("lab_pass").context("lab.bpf.o has no `lab_pass`")?.try_into()?;
+        pass.load()?;
+        pass.attach(INTERFACE, XdpMode::Driver)?;
+        let restore: &mut Xdp =
+            lab.program_mut("bench_restore").context("lab.bpf.o has no `bench_restore`")?.try_into()?;
+        restore.load().context("the kernel refused `bench_restore`")?;
+        let mut map = |name: &str| lab.take_map(name).with_context(|| format!("lab.bpf.o has no map `{name}`"));
+        let plan = map("bench_plan")?.try_into()?;
+        let acknowledgements = map("bench_acks")?.try_into()?;
+        let program = map("bench_program")?.try_into()?;
+
+        let mut dataplane = Dataplane::load(&Settings {
+            pin_dir: PathBuf::from(BPF).join("ringsteer"),
+            max_flows,
+            slot_shift: DEFAULT_SLOT_SHIFT,
+            object,
+        })?;
+        let ring = ring()?;
+        let secrets = Secrets { current: SECRET, previous: SECRET };
+        let services = [Service {
+            address: mapped(addresses::VIRTUAL.octets()),
+            port: packets::PORT,
+            parameter: b"sendID".to_vec(),
+            mss: 1412,
+        }];
+        let state =
+            State { ring: &ring, this: &ring.members()[0], tunnel_port: DEFAULT_PORT, secrets, services: &services };
+        publish(&mut dataplane.maps, &state)?;
+        let context = Context { ingress_ifindex: if_nametoindex(INTERFACE)?, ..bytemuck::Zeroable::zeroed() };
+        Ok(Self { dataplane, ring, secrets, lab, plan, acknowledgements, program, context, packet: Vec::new() })
+    }
+
+    /// Makes `steer` the program that the rounds run.
+    pub fn run_steer(&mut self) -> Result<()> {
+        let steer = self.dataplane.steer()?.fd()?;
+        self.program.set(0, steer, 0).context("cannot tail-call `steer`")
+    }
+
+    /// Makes the rounds run a program of two instructions.
+    pub fn run_nothing(&mut self) -> Result<()> {
+        let pass: &Xdp = self.lab.program("lab_pass").context("lab.bpf.o has no `lab_pass`")?.try_into()?;
+        let pass: &ProgramFd = pass.fd()?;
+        self.program.set(0, pass, 0).context("cannot tail-call `lab_pass`")
+    }
+
+    /// Sets the packet, and what happens before each round.
+    pub fn prepare(&mut self, packet: Vec<u8>, rounds: Rounds) -> Result<()> {
+        ensure!(packet.len() >= RESTORED, "a packet of {} bytes is too short to be restored", packet.len());
+        let plan = Plan {
+            words: bytemuck::pod_read_unaligned::<[u64; WORDS]>(&packet[..WORDS * 8]),
+            rest: bytemuck::pod_read_unaligned(&packet[WORDS * 8..RESTORED]),
+            at_tail: rounds.at_tail.into(),
+            length: packet.len() as u32,
+            connections_mask: rounds.connections.saturating_sub(1),
+            position: 0,
+            with_client: (rounds.connections > 0).into(),
+            with_acknowledgement: rounds.with_acknowledgement.into(),
+        };
+        self.packet = packet;
+        self.plan.set(0, plan, 0).context("cannot write the plan")
+    }
+
+    /// Writes what the connections acknowledge in their first segments, with cookies of this moment.
+    pub fn prepare_acknowledgements(&mut self) -> Result<()> {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_TAI)?;
+        let now_ns = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
+        let slot = (now_ns >> DEFAULT_SLOT_SHIFT) as u32;
+        let mut prepared = Box::new(Acknowledgements { numbers: [0; MAX_ACKNOWLEDGEMENTS] });
+        for (connection, acknowledgement) in prepared.numbers.iter_mut().enumerate() {
+            let number = packets::first_acknowledgement(&self.secrets, connection as u32, slot);
+            *acknowledgement = number.to_be();
+        }
+        self.acknowledgements.set(0, &*prepared, 0).context("cannot write the acknowledgement numbers")
+    }
+
+    /// Runs a batch and gives the mean time of a round, in nanoseconds, as the kernel measured it.
+    pub fn batch(&mut self, rounds: u32) -> Result<u64> {
+        let context = Context { data_end: self.packet.len() as u32, ..self.context };
+        let restore: &Xdp =
+            self.lab.program("bench_restore").context("lab.bpf.o has no `bench_restore`")?.try_into()?;
+        let result = restore
+            .test_run(TestRunOptions {
+                data_in: Some(&self.packet),
+                ctx_in: Some(bytemuck::bytes_of(&context)),
+                repeat: rounds,
+                ..TestRunOptions::default()
+            })
+            .context("BPF_PROG_TEST_RUN failed")?;
+        if result.return_value == 0 {
+            bail!("a round was aborted: the packet could not be restored");
+        }
+        Ok(result.duration.as_nanos() as u64)
+    }
+}
+
+/// Keeps this thread on the machine's last CPU, and says which.
+pub fn stay_on_one_cpu() -> Result<usize> {
+    let last = std::thread::available_parallelism()?.get() - 1;
+    let mut cpus = CpuSet::new();
+    cpus.set(last)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")?;
+    Ok(last)
+}
+
+fn make_interface() -> Result<()> {
+    let us = addresses::node(0);
+    let mut batch = format!(
+        "link set lo up\nlink add {INTERFACE} type veth peer name bench1\naddr add {us}/24 dev {INTERFACE}\n\
+         link set {INTERFACE} up\nlink set bench1 up\n"
+    );
+    for index in 1..NODES {
+        let address = addresses::node(index);
+        let link = addresses::link_address(address, 0);
+        batch += &format!("neigh add {address} lladdr {link} dev {INTERFACE} nud permanent\n");
+    }
+    command::ip_batch(None, &batch)?;
+    // `/proc/sys/net` shows the network of whoever opens it. The kernel routes for XDP only where it forwards.
+    let forwarding = format!("/proc/sys/net/ipv4/conf/{INTERFACE}/forwarding");
+    fs::write(&forwarding, "1").with_context(|| format!("cannot write {forwarding}"))
+}
+
+fn load_lab() -> Result<Ebpf> {
+    let directory = std::env::var_os("RINGSTEER_BPF_DIR")
+        .context("RINGSTEER_BPF_DIR is not set; run it as `cargo xtask bench dataplane`")?;
+    let path = PathBuf::from(directory).join("lab.bpf.o");
+    Ebpf::load_file(&path).with_context(|| format!("cannot load {}", path.display()))
+}
+
+fn ring() -> Result<Ring> {
+    let members = (0..NODES)
+        .map(|index| {
+            Ok(Member {
+                number: MemberNumber::new(index as u16 + 1)?,
+                identity: Identity::new(format!("node-{index}:10001"))?,
+                address: NodeAddress::new(addresses::node(index).into())?,
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Ring::new(Epoch(1), Algorithm::OpenIm, members)?)
+}

@@ -1,0 +1,31 @@
+//! `cargo xtask bench`: how fast it is.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ringsteer_tests::bench::dataplane;
+
+/// Benchmarks; each prints medians of several batches
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    Dataplane(dataplane::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().benchmark {
+        Benchmark::Dataplane(args) => dataplane::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the benchmark failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
