@@ -1,6 +1,12 @@
 //! A fleet on the lab's nodes: an agent and a gateway on each, as an operator would run them.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use ringsteer::{
@@ -19,6 +25,9 @@ pub const PUSH_PORT: u16 = 10_002;
 /// TCP port on which a gateway takes pushes past the steering, at its node's own address, as OpenIM's pusher sends
 /// them.
 pub const DIRECT_PUSH_PORT: u16 = 10_003;
+
+/// TCP port on which a gateway takes websockets past the steering, at its node's own address.
+pub const DIRECT_WEBSOCKET_PORT: u16 = 10_004;
 
 /// How long a process may take to be ready.
 const READY: Duration = Duration::from_secs(30);
@@ -98,10 +107,13 @@ impl<'lab> Fleet<'lab> {
         for (index, host) in lab.nodes().iter().enumerate() {
             let text = configuration(lab, &ring, index, options);
             fs::write(host.run_dir().join("agent.toml"), &text)?;
-            let direct = format!(
-                "[[services]]\nname = \"direct\"\naddress = \"{}:{DIRECT_PUSH_PORT}\"\nparameter = \"recvID\"\nserve = \"push\"\n",
-                host.address()
-            );
+            // Two services that the agents do not know, and so do not steer.
+            let direct: String = [("push", DIRECT_PUSH_PORT, "recvID"), ("websocket", DIRECT_WEBSOCKET_PORT, "sendID")]
+                .iter()
+                .map(|(serve, port, parameter)| {
+                    service(&format!("direct-{serve}"), host.address(), *port, parameter, serve)
+                })
+                .collect();
             fs::write(host.run_dir().join("gateway.toml"), text + &direct)?;
             agents.push(host.spawn_command("agent", command(host, "agent")?)?);
         }
@@ -182,9 +194,14 @@ epoch = {epoch}
         );
     }
     for (name, port, parameter) in [("websocket", WEBSOCKET_PORT, "sendID"), ("push", PUSH_PORT, "recvID")] {
-        text += &format!(
-            "\n[[services]]\nname = \"{name}\"\naddress = \"{address}:{port}\"\nparameter = \"{parameter}\"\nserve = \"{name}\"\n"
-        );
+        text += &service(name, address, port, parameter, name);
     }
     text + "\n" + &options.extra + "\n"
+}
+
+/// A service of a configuration.
+fn service(name: &str, address: Ipv4Addr, port: u16, parameter: &str, serve: &str) -> String {
+    format!(
+        "\n[[services]]\nname = \"{name}\"\naddress = \"{address}:{port}\"\nparameter = \"{parameter}\"\nserve = \"{serve}\"\n"
+    )
 }

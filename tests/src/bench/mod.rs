@@ -3,9 +3,11 @@
 //! * [`dataplane`]: nanoseconds per packet in the kernel program `steer`;
 //!   * `node`: a node in a network namespace of its own, with the programs loaded and nothing attached;
 //!   * `packets`: what is sent through it;
+//! * [`path`]: messages there and back, direct, steered and through HAProxy;
 //! * `figures`: medians and tables.
 
 pub mod dataplane;
 mod figures;
 mod node;
 mod packets;
+pub mod path;

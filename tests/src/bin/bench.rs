@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringsteer_tests::bench::dataplane;
+use ringsteer_tests::bench::{dataplane, path};
 
 /// Benchmarks; each prints medians of several batches
 #[derive(Parser)]
@@ -15,11 +15,13 @@ struct Args {
 #[derive(Subcommand)]
 enum Benchmark {
     Dataplane(dataplane::Args),
+    Path(path::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().benchmark {
         Benchmark::Dataplane(args) => dataplane::run(&args),
+        Benchmark::Path(args) => path::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
