@@ -64,7 +64,10 @@ fn restore(ctx: &XdpContext) -> Option<()> {
     // SAFETY: all of it lies within the first RESTORED bytes of the packet, as just checked. A restored packet begins
     // where the kernel first put it, on a word boundary; the fields are as aligned as their offsets say.
     unsafe {
-        *(start as *mut [u64; WORDS]) = plan.words;
+        for word in 0..WORDS {
+            // Volatile, or the compiler finds that this is `memmove`, which here goes byte by byte.
+            (start as *mut u64).add(word).write_volatile(plan.words[word]);
+        }
         *((start + RESTORED - 2) as *mut u16) = plan.rest;
         if plan.with_client != 0 {
             let (address, port) = client(connection);

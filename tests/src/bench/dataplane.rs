@@ -77,6 +77,8 @@ impl Bench {
     fn run_all(&mut self) -> Result<()> {
         self.node.run_nothing()?;
         self.node.prepare(packets::established()?, Rounds { connections: 1, ..Rounds::default() })?;
+        let bare = (0..self.batches).map(|_| self.node.batch_of_nothing(ROUNDS)).collect::<Result<_>>()?;
+        line("an empty program without the wrapper", &Figures::new(bare), "");
         let figures = self.batches(ROUNDS, None, |_| Ok(()))?;
         line("the wrapper alone", &figures, "");
         self.node.run_steer()?;

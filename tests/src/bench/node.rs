@@ -174,15 +174,24 @@ impl Node {
             let number = packets::first_acknowledgement(&self.secrets, connection as u32, slot);
             *acknowledgement = number.to_be();
         }
-        self.acknowledgements.set(0, &*prepared, 0).context("cannot write the acknowledgement numbers")
+        self.acknowledgements.set(0, prepared, 0).context("cannot write the acknowledgement numbers")
+    }
+
+    /// Runs a batch of a program of two instructions, without the wrapper: what the kernel's loop takes.
+    pub fn batch_of_nothing(&mut self, rounds: u32) -> Result<u64> {
+        self.test_run("lab_pass", rounds)
     }
 
     /// Runs a batch and gives the mean time of a round, in nanoseconds, as the kernel measured it.
     pub fn batch(&mut self, rounds: u32) -> Result<u64> {
+        self.test_run("bench_restore", rounds)
+    }
+
+    fn test_run(&self, program: &str, rounds: u32) -> Result<u64> {
         let context = Context { data_end: self.packet.len() as u32, ..self.context };
-        let restore: &Xdp =
-            self.lab.program("bench_restore").context("lab.bpf.o has no `bench_restore`")?.try_into()?;
-        let result = restore
+        let program: &Xdp =
+            self.lab.program(program).with_context(|| format!("lab.bpf.o has no `{program}`"))?.try_into()?;
+        let result = program
             .test_run(TestRunOptions {
                 data_in: Some(&self.packet),
                 ctx_in: Some(bytemuck::bytes_of(&context)),
