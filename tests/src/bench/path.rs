@@ -57,18 +57,17 @@ struct Turn {
 pub fn run(args: &Args) -> Result<()> {
     let lab = Lab::builder().nodes(2).clients(1).build()?;
     let fleet = Fleet::start(&lab, &Options::default())?;
-    let ready = Duration::from_secs(30);
     let configuration = lab.node(0).run_dir().join("haproxy.cfg");
     fs::write(&configuration, haproxy(&lab))?;
     let mut proxy = Command::new("haproxy");
     proxy.arg("-db").arg("-f").arg(&configuration);
-    lab.node(0).spawn_command("haproxy", proxy)?.wait_for_log_line("Proxy websockets started", ready)?;
-
+    lab.node(0).spawn_command("haproxy", proxy)?;
     let addresses: [SocketAddr; 3] = [
         (lab.node(1).address(), DIRECT_WEBSOCKET_PORT).into(),
         fleet.websocket(),
         (lab.node(0).address(), PROXY_PORT).into(),
     ];
+    listening(&lab, addresses[2])?;
     for connections in [1, 64] {
         let users = users(&fleet, addresses[2], connections)?;
         let mut turns: [Vec<Turn>; 3] = Default::default();
@@ -113,6 +112,18 @@ fn haproxy(lab: &Lab) -> String {
          listen websockets\n    bind {}:{PROXY_PORT}\n    balance url_param sendID\n    hash-type consistent\n{servers}",
         lab.node(0).address()
     )
+}
+
+/// Waits until HAProxy listens: it says nothing when it does.
+fn listening(lab: &Lab, proxy: SocketAddr) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    lab.client(0).block_on(async {
+        while let Err(error) = TcpStream::connect(proxy).await {
+            ensure!(Instant::now() < deadline, "HAProxy does not listen on {proxy}: {error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    })
 }
 
 /// Users that live on the second node by our ring and by HAProxy's hash, so that every way ends at the same gateway.
