@@ -152,7 +152,7 @@ fn with_socket(ctx: &TcContext, headers: &Headers, socket: *mut bpf_sock, second
     };
     let (sequence, acknowledgement) = (u32::from_be(tcp.sequence), u32::from_be(tcp.acknowledgement));
     let Ok(secrets) = maps::secrets() else { return dropped(Counter::drop_internal) };
-    let proof = cookie::check(&secrets, &tuple, clock::slot(), sequence, acknowledgement);
+    let proof = cookie::check(secrets, &tuple, clock::slot(), sequence, acknowledgement);
     // SAFETY: the lookup has given a socket, and the verifier knows its state may be read.
     let state = unsafe { (*socket).state };
     if state == state::LISTEN {

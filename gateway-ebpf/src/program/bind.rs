@@ -23,7 +23,7 @@ use ringsteer_ebpf::{
 use crate::{
     Verdict, clock, forward, handshake, log,
     maps::{self, FLOWS, RING, count, counted},
-    packet::Segment,
+    packet::{IP_AT, Segment},
     scan,
 };
 
@@ -81,7 +81,7 @@ pub fn renewed(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
 #[inline(always)]
 fn proof(segment: &Segment) -> Result<cookie::Verdict, Counter> {
     let secrets = maps::secrets()?;
-    Ok(cookie::check(&secrets, &tuple(segment), clock::slot(), segment.sequence, segment.acknowledgement))
+    Ok(cookie::check(secrets, &tuple(segment), clock::slot(), segment.sequence, segment.acknowledgement))
 }
 
 /// The connection a segment belongs to.
@@ -122,7 +122,10 @@ fn first(ctx: &XdpContext, service: &Service, key: &FlowKey, segment: &Segment) 
     let node = ring.points[index].node;
     let now_ns = clock::coarse_ns();
     let flow = Flow {
+        bound_ns: now_ns,
         last_seen_ns: now_ns,
+        packets: 1,
+        bytes: (segment.payload_at - IP_AT as u32 + segment.payload) as u64,
         node,
         key_hash,
         first_ack: segment.acknowledgement,

@@ -7,7 +7,7 @@ use ringsteer_ebpf::{
     layout::{service::Service, stats::Counter},
     wire::{
         checksum,
-        headers::{DONT_FRAGMENT, ETHERTYPE_IPV4, Ethernet, IPV4, IPV4_PLAIN, Ipv4, TCP, Tcp, flag, protocol},
+        headers::{DONT_FRAGMENT, Ethernet, IPV4, IPV4_PLAIN, Ipv4, TCP, Tcp, flag, protocol},
         options::{MAX, kind},
     },
 };
@@ -190,11 +190,8 @@ impl Reply {
         tcp_header.checksum = checksum::finish(tcp_sum);
         // SAFETY: `at` has checked that the headers are inside the packet.
         unsafe {
-            *ethernet = Ethernet {
-                destination: segment.ethernet.source,
-                source: segment.ethernet.destination,
-                ether_type: ETHERTYPE_IPV4,
-            };
+            let Ethernet { destination, source, ether_type } = *ethernet;
+            *ethernet = Ethernet { destination: source, source: destination, ether_type };
             *ip = ip_header;
             *tcp = tcp_header;
         }

@@ -53,6 +53,13 @@ pub static STATS: PerCpuArray<Stats, 1> = PerCpuArray::new();
 #[btf_map(name = "next_hops")]
 pub static NEXT_HOPS: PerCpuArray<NextHop, MAX_NODES> = PerCpuArray::new();
 
+/// Which services this CPU has seen packets for, by the low bits of the port, remembered for a moment. Not pinned.
+#[btf_map(name = "service_hints")]
+pub static SERVICE_HINTS: PerCpuArray<ServiceHint, SERVICE_HINT_SLOTS> = PerCpuArray::new();
+
+/// A power of two.
+pub const SERVICE_HINT_SLOTS: usize = 16;
+
 /// Room to work in, beyond the 512 bytes of stack. Not pinned.
 #[btf_map(name = "scratch")]
 pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
@@ -77,6 +84,19 @@ pub struct NextHop {
     pub headers: [u32; 11],
     /// Which build of the program wrote this.
     pub build: u32,
+}
+
+/// The number of the service at an address and port; both as bytes in memory.
+#[repr(C)]
+pub struct ServiceHint {
+    /// When to look it up again, in nanoseconds since boot.
+    pub expires_ns: u64,
+    /// The virtual address.
+    pub address: u32,
+    /// TCP port.
+    pub port: u16,
+    /// Its number in `services`.
+    pub service: u16,
 }
 
 /// See [`SCRATCH`].
@@ -133,8 +153,8 @@ pub fn counted(counter: Counter, action: u32) -> super::Verdict {
 
 /// The secrets; none only before the agent has filled the map, and that it does before it attaches the programs.
 #[inline(always)]
-pub fn secrets() -> Result<Secrets, Counter> {
-    SECRETS.get(0).copied().ok_or(Counter::drop_internal)
+pub fn secrets() -> Result<&'static Secrets, Counter> {
+    SECRETS.get(0).ok_or(Counter::drop_internal)
 }
 
 /// The service at an address and port.

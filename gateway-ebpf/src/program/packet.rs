@@ -4,7 +4,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
     programs::XdpContext,
 };
-use ringsteer_ebpf::wire::headers::{Ethernet, IPV4, Ipv4, TCP, Tcp, flag};
+use ringsteer_ebpf::wire::headers::{IPV4, Ipv4, TCP, Tcp, flag};
 
 /// Offsets of headers in an untagged frame with a plain IPv4 header.
 pub const IP_AT: usize = 14;
@@ -37,8 +37,6 @@ pub fn resize(ctx: &XdpContext, length: usize) -> bool {
 /// A TCP segment for a service, by value: nothing of it dangles when the packet is resized.
 #[derive(Clone, Copy)]
 pub struct Segment {
-    /// Link-layer addresses of the frame.
-    pub ethernet: Ethernet,
     /// The client, bytes as in memory.
     pub client: u32,
     /// The virtual address, bytes as in memory.
@@ -81,11 +79,10 @@ impl Segment {
     /// Reads it. `None` if the lengths in the headers contradict each other or the frame.
     #[inline(always)]
     pub fn read(ctx: &XdpContext) -> Option<Self> {
-        let ethernet = at::<Ethernet>(ctx, 0)?;
         let ip = at::<Ipv4>(ctx, IP_AT)?;
         let tcp = at::<Tcp>(ctx, L4_AT)?;
         // SAFETY: `at` has checked that the headers are inside the packet.
-        let (ethernet, ip, tcp) = unsafe { (*ethernet, &*ip, &*tcp) };
+        let (ip, tcp) = unsafe { (&*ip, &*tcp) };
         let header_length = tcp.header_length();
         let total_length = u16::from_be(ip.total_length) as usize;
         let headers = IPV4 + header_length;
@@ -93,7 +90,6 @@ impl Segment {
             return None;
         }
         Some(Self {
-            ethernet,
             client: ip.source,
             server: ip.destination,
             client_port: tcp.source,

@@ -13,7 +13,7 @@ use ringsteer_ebpf::{
 
 use crate::{
     Verdict, bind, clock, forward, handshake, icmp,
-    maps::{self, FLOWS, counted},
+    maps::{self, FLOWS, SERVICE_HINT_SLOTS, SERVICE_HINTS, ServiceHint, counted},
     packet::{IP_AT, L4_AT, Segment, at},
     untunnel,
 };
@@ -53,6 +53,24 @@ pub fn service_at(address: u32, port: u16) -> Option<&'static Service> {
     maps::service(&ServiceKey { address: mapped_word(address), port: u16::from_be(port) as u32 })
 }
 
+/// How long a service's number is believed without looking, in nanoseconds.
+const SERVICE_HINT_LIFE_NS: u64 = 100_000_000;
+
+/// The number of the service a segment with these addresses is for. Almost every segment is for one that this CPU has
+/// just seen: a comparison then stands in for a hash lookup.
+#[inline(always)]
+fn service_number(address: u32, port: u16, now_ns: u64) -> Option<u16> {
+    let slot = u16::from_be(port) as u32 & (SERVICE_HINT_SLOTS as u32 - 1);
+    let hint = SERVICE_HINTS.get_ptr_mut(slot)?;
+    // SAFETY: the entry is this CPU's own.
+    let hint = unsafe { &mut *hint };
+    if hint.address != address || hint.port != port || now_ns >= hint.expires_ns {
+        let found = service_at(address, port)?.service as u16;
+        *hint = ServiceHint { expires_ns: now_ns + SERVICE_HINT_LIFE_NS, address, port, service: found };
+    }
+    Some(hint.service)
+}
+
 /// An IPv4 header with options. Nobody sends them to a messaging service; what must not happen is that such a packet
 /// slips past us into a socket of the wrong node.
 #[inline(never)]
@@ -71,19 +89,19 @@ fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
     let Some(tcp) = at::<Tcp>(ctx, L4_AT) else { return not_ours() };
     // SAFETY: `at` has checked that the header is inside the packet.
     let tcp = unsafe { &*tcp };
-    let Some(service) = service_at(ip.destination, tcp.destination) else { return not_ours() };
+    let (address, port) = (ip.destination, tcp.destination);
+    let now_ns = clock::coarse_ns();
+    let Some(service) = service_number(address, port, now_ns) else { return not_ours() };
     if ip.fragment & IS_FRAGMENT != 0 {
         return Err(Counter::drop_fragment);
     }
-    let key = FlowKey {
-        client: mapped_word(ip.source),
-        client_port: u16::from_be(tcp.source),
-        service: service.service as u16,
-    };
+    let key = FlowKey { client: mapped_word(ip.source), client_port: u16::from_be(tcp.source), service };
     // By value: what comes below may move the packet, and the header with it.
     let (flags, acknowledgement) = (tcp.flags, u32::from_be(tcp.acknowledgement));
+    let length = u16::from_be(ip.total_length);
     let opening = flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
     let Some(flow) = FLOWS.get_ptr_mut(key) else {
+        let Some(service) = service_at(address, port) else { return not_ours() };
         return Ok(if opening { handshake::answer(ctx, service) } else { bind::unknown(ctx, service, &key) });
     };
     // SAFETY: the entry stays mapped for the program's run. Two CPUs write the same flow at once only if its packets
@@ -93,19 +111,19 @@ fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
         // The client's, dialling anew from the same port, or anybody's: a cookie costs nothing, and the flow stays as
         // it is until a segment proves that there is a new connection.
         flow.syn_slot = clock::slot();
+        let Some(service) = service_at(address, port) else { return not_ours() };
         return Ok(handshake::answer(ctx, service));
     }
     if flow.syn_slot != 0 && acknowledgement != flow.first_ack {
         if clock::slot().wrapping_sub(flow.syn_slot) > COOKIE_LIFE_SLOTS {
             flow.syn_slot = 0;
-        } else {
+        } else if let Some(service) = service_at(address, port) {
             match bind::renewed(ctx, service, &key) {
                 bind::SAME => {}
                 action => return Ok(action),
             }
         }
     }
-    let now_ns = clock::coarse_ns();
     if flags & (flag::FIN | flag::RST) != 0 {
         flow.closing = 1;
     } else if flow.closing != 0 && Segment::read(ctx).is_some_and(|segment| segment.payload > 0) {
@@ -113,6 +131,8 @@ fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
         flow.closing = 0;
     }
     flow.last_seen_ns = now_ns;
+    flow.packets += 1;
+    flow.bytes += length as u64;
     flow.last_ack = acknowledgement;
     if acknowledgement == flow.first_ack {
         forward::mark(ctx);

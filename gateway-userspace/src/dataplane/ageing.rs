@@ -19,6 +19,9 @@ mod tests {
     fn flow(last_seen_s: u64, closing: u32) -> Flow {
         Flow {
             last_seen_ns: last_seen_s * 1_000_000_000,
+            bound_ns: 0,
+            packets: 1,
+            bytes: 1,
             node: 1,
             key_hash: 0,
             first_ack: 0,
