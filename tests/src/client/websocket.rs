@@ -11,7 +11,6 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 /// What a request for a websocket led to.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one value lives at a time, and most are open connections")]
 pub enum Opening {
     /// 101.
     Open(Box<Connection>),
