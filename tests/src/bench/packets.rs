@@ -96,7 +96,7 @@ pub fn request_with_key_late(user: &str) -> String {
 }
 
 /// Bytes of a token that put the parameter after it near byte 750.
-const TOKEN: usize = 670;
+const TOKEN: usize = 681;
 
 fn request(query: &str) -> String {
     format!(
