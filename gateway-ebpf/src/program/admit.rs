@@ -267,14 +267,13 @@ fn close_stale(ctx: &TcContext, headers: &Headers, expected: u32, second_try: bo
 /// Takes the mark away again.
 #[inline(always)]
 fn clear_mark(ctx: &TcContext, tcp: &Tcp) {
-    let cleared = tcp.offset_reserved & !ADMISSION_MARK;
-    let word = |offset_reserved: u8| u16::from_ne_bytes([offset_reserved, tcp.flags]);
-    let checksum = checksum::updated(tcp.checksum, word(tcp.offset_reserved), word(cleared));
+    let mut cleared = *tcp;
+    cleared.set_offset_reserved(tcp.offset_reserved & !ADMISSION_MARK);
     // Offset, flags, window, checksum: bytes 12 to 17 of the header. The sum over the packet stays the same, so a
     // checksum that the device computed over it stays right.
     let [window_low, window_high] = tcp.window.to_ne_bytes();
-    let [checksum_low, checksum_high] = checksum.to_ne_bytes();
-    let bytes = [cleared, tcp.flags, window_low, window_high, checksum_low, checksum_high];
+    let [checksum_low, checksum_high] = cleared.checksum.to_ne_bytes();
+    let bytes = [cleared.offset_reserved, cleared.flags, window_low, window_high, checksum_low, checksum_high];
     // SAFETY: the context is the program's own, `bytes` is as long as we say; no packet pointer is used afterwards.
     unsafe {
         bpf_skb_store_bytes(skb(ctx).cast(), (L4_AT + 12) as u32, bytes.as_ptr().cast(), bytes.len() as u32, 0);

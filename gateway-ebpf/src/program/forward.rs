@@ -33,10 +33,7 @@ pub fn mark(ctx: &XdpContext) {
     let Some(tcp) = at::<Tcp>(ctx, L4_AT) else { return };
     // SAFETY: `at` has checked that the header is inside the packet.
     let tcp = unsafe { &mut *tcp };
-    let marked = tcp.offset_reserved | ADMISSION_MARK;
-    let word = |offset_reserved: u8| u16::from_ne_bytes([offset_reserved, tcp.flags]);
-    tcp.checksum = checksum::updated(tcp.checksum, word(tcp.offset_reserved), word(marked));
-    tcp.offset_reserved = marked;
+    tcp.set_offset_reserved(tcp.offset_reserved | ADMISSION_MARK);
 }
 
 /// Sends the packet, an IPv4 one, to `node`.

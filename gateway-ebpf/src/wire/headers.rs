@@ -4,6 +4,8 @@
 //! the header's start; drivers place headers so that this holds in memory too (NET_IP_ALIGN), and machines where it
 //! does not are those whose BPF loads need no alignment.
 
+use super::checksum;
+
 /// Length of an Ethernet header without VLAN tag.
 pub const ETHERNET: usize = 14;
 /// Length of an IPv4 header without options.
@@ -135,6 +137,14 @@ impl Tcp {
     #[inline(always)]
     pub fn header_length(&self) -> usize {
         (self.offset_reserved >> 4) as usize * 4
+    }
+
+    /// Sets data offset and reserved bits, and keeps the checksum right.
+    #[inline(always)]
+    pub fn set_offset_reserved(&mut self, value: u8) {
+        let word = |offset_reserved: u8| u16::from_ne_bytes([offset_reserved, self.flags]);
+        self.checksum = checksum::updated(self.checksum, word(self.offset_reserved), word(value));
+        self.offset_reserved = value;
     }
 }
 
