@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use ringsteer::{
     control::{self, Status},
-    ring::{Algorithm, Epoch, Identity, Member, MemberNumber, NodeAddress, Ring},
+    ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
 };
 
 use crate::lab::{Host, Lab, Process};
@@ -77,6 +77,7 @@ pub fn ring_of(lab: &Lab, names: &[String], identity: impl Fn(&str) -> Identity)
             number: MemberNumber::new(index as u16 + 1)?,
             identity: identity(name),
             address: NodeAddress::new(lab.node(index).address().into())?,
+            state: MemberState::Active,
         })
     };
     let members = names.iter().enumerate().map(member).collect::<Result<_>>()?;

@@ -154,12 +154,13 @@ fn ring(table: Spanned<file::Ring>) -> Checked<Ring> {
                 number: located(member.number, MemberNumber::try_from)?,
                 identity: located(member.identity, identity)?,
                 address: located(member.address, NodeAddress::try_from)?,
+                state: member.state,
             })
         })
         .collect::<Checked<_>>()?;
     Ring::new(Epoch(epoch), algorithm, members).map_err(|error| {
         let span = match error {
-            RingError::Empty | RingError::TooManyMembers { .. } => whole,
+            RingError::Empty | RingError::NoneActive | RingError::TooManyMembers { .. } => whole,
             RingError::DuplicateNumber { index, .. } => spans[index][0].clone(),
             RingError::DuplicateIdentity { index, .. } => spans[index][1].clone(),
             RingError::DuplicateAddress { index, .. } => spans[index][2].clone(),

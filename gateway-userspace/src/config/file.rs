@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Serve, XdpMode};
-use crate::ring::Algorithm;
+use crate::ring::{Algorithm, MemberState};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +63,8 @@ pub(super) struct Member {
     pub(super) number: Spanned<i64>,
     pub(super) identity: Spanned<String>,
     pub(super) address: Spanned<String>,
+    #[serde(default)]
+    pub(super) state: MemberState,
 }
 
 #[derive(Deserialize)]

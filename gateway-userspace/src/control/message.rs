@@ -190,7 +190,7 @@ mod tests {
         let expected = format!(
             "{{\"publication\":{{\"node\":1,\"ring\":{{\"epoch\":1,\"algorithm\":\"openim\",\
              \"allow_identities_without_port\":false,\"members\":[{{\"number\":1,\"identity\":\"gw-0:88\",\
-             \"address\":\"198.51.100.1\"}}]}},\"digest\":\"{}\",\"services\":[]}}}}",
+             \"address\":\"198.51.100.1\",\"state\":\"active\"}}]}},\"digest\":\"{}\",\"services\":[]}}}}",
             ring.digest()
         );
         assert_eq!(serde_json::to_string(&answer).unwrap(), expected);

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Algorithm, Epoch, Identity, IdentityError, Member, MemberNumber, NodeAddress, Ring, RingError};
+use super::{
+    Algorithm, Epoch, Identity, IdentityError, Member, MemberNumber, MemberState, NodeAddress, Ring, RingError,
+};
 
 /// Everything that makes a ring. Nothing in it has been checked beyond its form; [`Ring::try_from`] does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,9 @@ pub struct MemberDescription {
     pub identity: String,
     /// Where packets go.
     pub address: NodeAddress,
+    /// Whether it takes new users.
+    #[serde(default)]
+    pub state: MemberState,
 }
 
 /// Why a description makes no ring.
@@ -58,6 +63,7 @@ impl From<&Ring> for RingDescription {
                     number: member.number,
                     identity: member.identity.as_str().to_owned(),
                     address: member.address,
+                    state: member.state,
                 })
                 .collect(),
         }
@@ -72,9 +78,9 @@ impl TryFrom<RingDescription> for Ring {
         let members = description
             .members
             .into_iter()
-            .map(|MemberDescription { number, identity, address }| {
+            .map(|MemberDescription { number, identity, address, state }| {
                 let identity = make(identity).map_err(|error| DescriptionError::Identity { number, error })?;
-                Ok(Member { number, identity, address })
+                Ok(Member { number, identity, address, state })
             })
             .collect::<Result<_, DescriptionError>>()?;
         Ok(Self::new(description.epoch, description.algorithm, members)?)

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Algorithm, Epoch, Identity, Member, MemberNumber, NodeAddress, Ring};
+use super::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring};
 
 /// A ring of these identities, in this order, numbered from 1.
 pub fn ring_of<S: AsRef<str>>(identities: &[S]) -> Ring {
@@ -17,6 +17,7 @@ pub fn member(number: u16, identity: &str) -> Member {
         number: MemberNumber::new(number).unwrap(),
         identity: Identity::port_optional(identity).unwrap(),
         address: NodeAddress::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100 + high, low))).unwrap(),
+        state: MemberState::Active,
     }
 }
 

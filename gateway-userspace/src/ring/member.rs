@@ -16,6 +16,19 @@ pub struct Member {
     pub identity: Identity,
     /// Where packets go.
     pub address: NodeAddress,
+    /// Whether it takes new users.
+    pub state: MemberState,
+}
+
+/// Whether a member takes new users.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    /// It owns its share of the ring.
+    #[default]
+    Active,
+    /// It is leaving: it owns nothing, and has no points, but still holds the connections it has.
+    Draining,
 }
 
 /// A member's small number, from 1 to 4095. It stays with the member: growing or shrinking the ring renumbers nobody.
@@ -42,6 +55,17 @@ pub enum NodeAddressError {
     /// No single host has it.
     #[error("{0} is not the address of one host; write the node's own unicast address")]
     NotUnicast(IpAddr),
+}
+
+// === impl MemberState ===
+
+impl fmt::Display for MemberState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+        })
+    }
 }
 
 // === impl MemberNumber ===

@@ -33,7 +33,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 pub use algorithm::Algorithm;
 pub use description::{DescriptionError, MemberDescription, RingDescription};
 pub use identity::{Identity, IdentityError, MAX_IDENTITY};
-pub use member::{Member, MemberNumber, MemberNumberError, NodeAddress, NodeAddressError};
+pub use member::{Member, MemberNumber, MemberNumberError, MemberState, NodeAddress, NodeAddressError};
 pub use name::{Digest, DigestError, Epoch, ShortDigest};
 pub use ringsteer_ebpf::layout::ring::Point;
 use ringsteer_ebpf::{layout::ring as image, ring::owner_index};
@@ -57,6 +57,9 @@ pub enum RingError {
     /// Nobody could own anything.
     #[error("the ring has no members; list at least this node")]
     Empty,
+    /// All of them are leaving.
+    #[error("every member of the ring is draining, so nobody could own anything; keep at least one active")]
+    NoneActive,
     /// The kernel's map is full.
     #[error("the ring has {members} members, and `{algorithm}` has room for {max}; remove some")]
     TooManyMembers {
@@ -120,7 +123,7 @@ impl RingError {
     /// Which member of the list to change, if it is one of them.
     pub fn index(&self) -> Option<usize> {
         match *self {
-            Self::Empty | Self::TooManyMembers { .. } => None,
+            Self::Empty | Self::NoneActive | Self::TooManyMembers { .. } => None,
             Self::DuplicateNumber { index, .. }
             | Self::DuplicateIdentity { index, .. }
             | Self::DuplicateAddress { index, .. } => Some(index),
@@ -134,8 +137,8 @@ impl Ring {
     /// The ring of `members`, whose order decides who wins where two points collide: the one added last.
     ///
     /// # Errors
-    /// If there are no members, more than the kernel's map has room for, or two of them share a number, an identity or
-    /// an address.
+    /// If there are no members, none that is active, more than the kernel's map has room for, or two of them share a
+    /// number, an identity or an address.
     pub fn new(epoch: Epoch, algorithm: Algorithm, members: Vec<Member>) -> Result<Self, RingError> {
         if members.is_empty() {
             return Err(RingError::Empty);
@@ -146,6 +149,9 @@ impl Ring {
             return Err(RingError::TooManyMembers { members: members.len(), algorithm, max });
         }
         let places = places(&members)?;
+        if members.iter().all(|member| member.state == MemberState::Draining) {
+            return Err(RingError::NoneActive);
+        }
         let digest = Digest::of(algorithm, &members);
         let image = image(epoch, algorithm, &digest, &members);
         Ok(Self { epoch, algorithm, digest, members: members.into(), places: Arc::new(places), image })
@@ -250,7 +256,7 @@ fn places(members: &[Member]) -> Result<HashMap<MemberNumber, usize>, RingError>
     let mut identities = HashMap::new();
     let mut addresses = HashMap::new();
     for (index, member) in members.iter().enumerate() {
-        let Member { number, ref identity, address } = *member;
+        let Member { number, ref identity, address, .. } = *member;
         if let Some(first) = places.insert(number, index) {
             let first = members[first].identity.clone();
             return Err(RingError::DuplicateNumber { number, first, second: identity.clone(), index });
@@ -268,7 +274,7 @@ fn places(members: &[Member]) -> Result<HashMap<MemberNumber, usize>, RingError>
 /// The points of `members` in the form the kernel searches. 256 KiB, so it lives on the heap from the start.
 fn image(epoch: Epoch, algorithm: Algorithm, digest: &Digest, members: &[Member]) -> Arc<image::Ring> {
     let mut points: Vec<Point> = Vec::with_capacity(members.len() * algorithm.points_per_member());
-    for member in members {
+    for member in members.iter().filter(|member| member.state == MemberState::Active) {
         let node = u32::from(member.number.get());
         points.extend(algorithm.positions(&member.identity).map(|hash| Point { hash, node }));
     }

@@ -25,11 +25,12 @@ impl fmt::Display for Epoch {
 /// ```text
 /// ringsteer ring 1
 /// algorithm openim
-/// member 1 198.51.100.11 gateway-0.example:88
-/// member 2 198.51.100.12 gateway-1.example:88
+/// member 1 active 198.51.100.11 gateway-0.example:88
+/// member 2 draining 198.51.100.12 gateway-1.example:88
 /// ```
 ///
-/// Members stand in ring order, which decides collisions, with number, address (IPv6 as in RFC 5952) and identity. The
+/// Members stand in ring order, which decides collisions, with number, state, address (IPv6 as in RFC 5952) and
+/// identity. The
 /// epoch is left out: it says when, not what.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -50,8 +51,8 @@ impl Digest {
     pub(super) fn of(algorithm: Algorithm, members: &[Member]) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(format!("ringsteer ring 1\nalgorithm {algorithm}\n"));
-        for Member { number, identity, address } in members {
-            hasher.update(format!("member {number} {address} {identity}\n"));
+        for Member { number, identity, address, state } in members {
+            hasher.update(format!("member {number} {state} {address} {identity}\n"));
         }
         Self(hasher.finalize().into())
     }

@@ -141,9 +141,9 @@ fn the_kernel_image_says_what_the_ring_is() {
 #[test]
 fn a_digest_can_be_checked_by_hand() {
     let ring = new(vec![member(1, "gateway-0.example:88"), member(2, "gateway-1.example:88")]).unwrap();
-    // printf 'ringsteer ring 1\nalgorithm openim\nmember 1 198.51.100.1 gateway-0.example:88\n
-    // member 2 198.51.100.2 gateway-1.example:88\n' | sha256sum
-    assert_eq!(ring.digest().to_string(), "f9adc94450a207f8f942b4a60109cd1f9059ce6a3b2e1381f04d48aed7fd6fd4");
+    // printf 'ringsteer ring 1\nalgorithm openim\nmember 1 active 198.51.100.1 gateway-0.example:88\n
+    // member 2 active 198.51.100.2 gateway-1.example:88\n' | sha256sum
+    assert_eq!(ring.digest().to_string(), "1f7668408ee47360c8d1fc36ee822a760dd5680e995abba6780e98d0bb7f7e39");
     let json = serde_json::to_string(&ring.digest()).unwrap();
     assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), ring.digest());
     for wrong in ["", "xyz", &"A".repeat(64), &"é".repeat(32)] {
@@ -222,4 +222,23 @@ fn members_are_told_apart() {
         assert_eq!(error.to_string(), message);
         assert_eq!(error.index(), Some(1));
     }
+}
+
+#[test]
+fn a_draining_member_stays_in_the_ring_and_owns_nothing() {
+    let active = fixtures::openim(3, ":88");
+    let mut members = active.members().to_vec();
+    members[1].state = MemberState::Draining;
+    let draining = Ring::new(Epoch(2), Algorithm::OpenIm, members.clone()).unwrap();
+    assert_ne!(draining.digest(), active.digest());
+    assert_eq!(draining.member(members[1].number), Some(&members[1]));
+    assert_eq!(draining.shares()[1], (members[1].number, 0.0));
+
+    // Everybody else owns what they would own without it.
+    members.remove(1);
+    let without = Ring::new(Epoch(3), Algorithm::OpenIm, members.clone()).unwrap();
+    assert_eq!(draining.points(), without.points());
+
+    members.iter_mut().for_each(|member| member.state = MemberState::Draining);
+    assert_eq!(Ring::new(Epoch(4), Algorithm::OpenIm, members).unwrap_err(), RingError::NoneActive);
 }

@@ -20,7 +20,7 @@ use ringsteer::{
         Dataplane, Settings,
         publish::{Service, State, publish},
     },
-    ring::{Algorithm, Epoch, Identity, Member, MemberNumber, NodeAddress, Ring},
+    ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
 };
 use ringsteer_ebpf::{
     cookie::DEFAULT_SLOT_SHIFT,
@@ -246,6 +246,7 @@ fn ring() -> Result<Ring> {
                 number: MemberNumber::new(index as u16 + 1)?,
                 identity: Identity::new(format!("node-{index}:10001"))?,
                 address: NodeAddress::new(addresses::node(index).into())?,
+                state: MemberState::Active,
             })
         })
         .collect::<Result<Vec<_>>>()?;

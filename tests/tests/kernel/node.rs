@@ -21,7 +21,7 @@ use ringsteer::{
         Dataplane, Settings,
         publish::{Service, State, publish},
     },
-    ring::{Algorithm, Epoch, Identity, Member, MemberNumber, NodeAddress, Ring},
+    ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
 };
 use ringsteer_ebpf::{
     cookie::DEFAULT_SLOT_SHIFT,
@@ -71,6 +71,7 @@ pub fn ring_of<S: AsRef<str>>(identities: &[S]) -> Ring {
             number: MemberNumber::new(number).unwrap(),
             identity: Identity::port_optional(identity.as_ref()).unwrap(),
             address: NodeAddress::new(IpAddr::V4(node_address(number))).unwrap(),
+            state: MemberState::Active,
         })
         .collect();
     Ring::new(Epoch(1), Algorithm::OpenIm, members).unwrap()

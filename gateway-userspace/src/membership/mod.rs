@@ -1,0 +1,51 @@
+//! Where the ring comes from: the places in which fleets keep who belongs to them (promise 1, *one ring*).
+//!
+//! A [`Source`] follows such a place and tells the agent each new ring, in the order of their epochs. Where a fleet keeps only
+//! its members (etcd, Kubernetes), the ring object is kept beside them and changed by compare-and-swap: the store orders
+//! the epochs, and there is no consensus of our own.
+//!
+//! What every source promises, and the contract tests hold it to:
+//! * the first event is the ring, or what stands in the way of one;
+//! * each ring told has a higher epoch than the one before it;
+//! * a source that cannot be reached, or that holds something broken, says so once, [`Event::Trouble`], and the last ring
+//!   stays in force; when that is over, the next ring or [`Event::Well`] says so;
+//! * nothing is lost: after an outage the newest ring is told, whether or not those between were seen.
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+
+use crate::ring::{Identity, MemberState, NodeAddress, Ring};
+
+/// What a source tells.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The ring in force from now on.
+    Ring(Ring),
+    /// There is something the operator should know: one sentence, with what to do. The last ring stays in force.
+    Trouble(String),
+    /// The trouble is over, and the last ring told is still the newest.
+    Well,
+}
+
+/// This node, as it takes part where members announce themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// What the ring hashes for it.
+    pub identity: Identity,
+    /// Where packets to it go.
+    pub address: NodeAddress,
+}
+
+/// A place that keeps the members of a fleet.
+pub trait Source: Send {
+    /// What logs and metrics call it: `file`, `etcd`, `kubernetes`.
+    fn name(&self) -> &'static str;
+
+    /// Follows it and tells what happens, until dropped or until nobody listens any more. Where members announce
+    /// themselves, this node does, in the state that `state` has now and whenever it changes.
+    fn follow(
+        self: Box<Self>,
+        state: watch::Receiver<MemberState>,
+        told: mpsc::Sender<Event>,
+    ) -> BoxFuture<'static, ()>;
+}
