@@ -1,6 +1,7 @@
 //! The data path outlives the agent (promise 4), and what is pinned can be read by people.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -11,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use ringsteer_tests::{
     fleet::{self, Fleet, Options as FleetOptions},
-    lab::{Host, Lab},
+    lab::{Host, INTERFACE, Lab},
     probe::{Options, Probe},
 };
 
@@ -76,6 +77,47 @@ fn an_agent_killed_and_started_again_costs_no_packet() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// The kernel keeps the next hop known, not the agent.
+#[test]
+fn a_node_with_a_new_link_layer_address_is_found_without_an_agent() -> Result<()> {
+    let lab = Lab::builder().nodes(2).clients(1).build()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let edge = lab.node(lab.edge());
+    let (index, other) = lab.nodes().iter().enumerate().find(|(index, _)| *index != lab.edge()).context("one node")?;
+    let user = (0..)
+        .map(|number| format!("user-{number}"))
+        .find(|user| usize::from(fleet.ring.owner(user.as_bytes()).number.get()) == index + 1)
+        .expect("every member owns somebody");
+    let mut open = lab.client(0).run(|| Probe::open(fleet.websocket(), &user, Options::default()))?;
+    // The kernel asks every five seconds by itself; it need not take a test that long.
+    edge.set_sysctl("net/ipv4/neigh/eth0/interval_probe_time_ms", "500")?;
+    fleet.agents[lab.edge()].kill()?;
+    other.command("ip", &["link", "set", "dev", INTERFACE, "address", "02:00:5e:00:53:99"])?;
+    // Both wait, sending again, until the edge has learnt the new address.
+    open.echo(700)?;
+    lab.client(0).run(|| Probe::open(fleet.websocket(), &user, Options::default()))?.echo(700)
+}
+
+/// `ringsteer uninstall` leaves nothing of ours in the neighbour table.
+#[test]
+fn an_uninstalled_node_keeps_no_neighbours() -> Result<()> {
+    let lab = Lab::builder().nodes(3).clients(1).build()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let edge = lab.node(lab.edge());
+    let agent = &fleet.agents[lab.edge()];
+    for node in lab.nodes().iter().filter(|node| node.address() != edge.address()) {
+        agent.wait_for_log_line(&format!("keeps the next hop {} known", node.address()), READY)?;
+    }
+    let managed = || edge.command("ip", &["neigh"]).map(|text| text.matches(" managed").count());
+    agent.terminate(READY)?;
+    ensure!(managed()? == 2, "the kernel keeps {} neighbours once the agent is gone", managed()?);
+    fs::copy(edge.run_dir().join("agent.toml"), edge.run_dir().join("uninstall.toml"))?;
+    let uninstalled = edge.run(|| fleet::command(edge, "uninstall")?.output().context("cannot run uninstall"))?;
+    ensure!(uninstalled.status.success(), "{}", String::from_utf8_lossy(&uninstalled.stderr));
+    ensure!(managed()? == 0, "the kernel still keeps {} neighbours", managed()?);
+    Ok(())
 }
 
 /// Another build of the programs, from source.

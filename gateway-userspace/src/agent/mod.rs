@@ -2,7 +2,7 @@
 //!
 //! * [`host`]: what the host must provide;
 //! * [`translate`]: from the configuration's words to the maps';
-//! * [`neighbours`]: keeps the link-layer addresses of the other nodes known;
+//! * [`neighbours`]: has the kernel keep the link-layer addresses of the other nodes known;
 //! * [`flows`]: removes flows that have ended.
 //!
 //! Stopping the agent stops none of the steering (promise 4): programs, maps and links stay pinned until `uninstall`.
@@ -13,6 +13,7 @@ mod neighbours;
 mod translate;
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -89,6 +90,7 @@ impl Args {
             Arc::new(Agent { dataplane: Mutex::new(dataplane), attached, programs, started: SystemTime::now() });
         info!(node = %config.node.name, epoch = config.ring().epoch().0, members = config.ring().members().len(), "steering");
 
+        let (others, nodes) = watch::channel(other_nodes(&config));
         let (published, publication) = watch::channel(Arc::new(publication_of(&config)));
         let (configured, configuration) = watch::channel(Arc::new(config));
         let status = {
@@ -103,8 +105,8 @@ impl Args {
         let tasks = [
             tokio::spawn(control::serve(listener, publication, status, until_stopped(stopped.clone()))),
             tokio::spawn(follow_log(logger)),
-            tokio::spawn(flows::keep(Arc::clone(&agent), configuration.clone())),
-            tokio::spawn(neighbours::keep(configuration)),
+            tokio::spawn(flows::keep(Arc::clone(&agent), configuration)),
+            tokio::spawn(neighbours::keep(nodes)),
         ];
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -116,6 +118,7 @@ impl Args {
                 _ = hangup.recv() => match agent.reload(&self.config, &configured.borrow()) {
                     Ok(config) => {
                         info!(epoch = config.ring().epoch().0, "read the configuration again");
+                        others.send_replace(other_nodes(&config));
                         published.send_replace(Arc::new(publication_of(&config)));
                         configured.send_replace(Arc::new(config));
                     }
@@ -135,6 +138,12 @@ impl Args {
 /// What the gateway of this node is told.
 fn publication_of(config: &Config) -> Publication {
     Publication::new(config.node.member, &config.ring(), config.services.clone())
+}
+
+/// Where the other members are.
+fn other_nodes(config: &Config) -> Vec<IpAddr> {
+    let this = config.node.member;
+    config.ring().members().iter().filter(|member| member.number != this).map(|member| member.address.ip()).collect()
 }
 
 /// Puts the configuration into the maps.
@@ -231,7 +240,7 @@ pub struct Uninstall {
 
 impl Uninstall {
     /// Removes it all; running it again finds nothing and is content.
-    pub fn run(self) -> Result<()> {
+    pub async fn run(self) -> Result<()> {
         let pin_dir = match self.pin_dir {
             Some(pin_dir) => pin_dir,
             None => Config::load(&self.config)?.node.pin_dir,
@@ -243,7 +252,7 @@ impl Uninstall {
         for path in removed {
             println!("removed {}", path.display());
         }
-        Ok(())
+        neighbours::release().await.context("cannot let go of the neighbours the kernel keeps for us")
     }
 }
 

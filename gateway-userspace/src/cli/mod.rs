@@ -48,6 +48,6 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Agent(args) => runtime.block_on(args.run()),
         Command::Gateway(args) => runtime.block_on(args.run()),
         Command::Status(args) => runtime.block_on(args.run()),
-        Command::Uninstall(args) => args.run(),
+        Command::Uninstall(args) => runtime.block_on(args.run()),
     }
 }
