@@ -1,6 +1,11 @@
-//! `cargo xtask setup`: what the lab and the tests need from the machine.
+//! `cargo xtask setup`: what the build, the lab and the tests need from the machine.
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Result, bail};
 
@@ -9,8 +14,8 @@ use crate::{command, host, packages, version::Version};
 /// Check that this machine can run the lab, and install the tools it needs
 ///
 /// The lab makes hosts out of network namespaces and loads programs into the kernel, so it needs root, Linux 6.8 or
-/// newer with BTF, and a few tools. Missing ones are installed by apt on Debian; elsewhere the command says which. The
-/// other commands do this by themselves, each for the tools that it uses.
+/// newer with BTF, and a few tools; compiling the ringsteer binary takes protoc. Missing ones are installed by apt on
+/// Debian; elsewhere the command says which. The other commands do this by themselves, each for the tools that it uses.
 #[derive(clap::Args)]
 pub struct Args {}
 
@@ -24,7 +29,7 @@ pub enum Purpose {
     All,
     /// The lab alone.
     Demo,
-    /// The tests, with a websocket server that is not ours.
+    /// The tests, with a websocket server that is not ours and a store of members.
     Tests,
     /// The benchmarks, with the proxy that they compare with.
     Benchmarks,
@@ -39,12 +44,16 @@ struct Tool {
     is_there: fn(name: &str) -> bool,
 }
 
-const TOOLS: [Tool; 6] = [
+const TOOLS: [Tool; 9] = [
+    // The ringsteer binary is compiled with them. The package with protoc only recommends the one with the definitions.
+    Tool { name: "protoc", package: "protobuf-compiler", only_for: None, is_there: protoc },
+    Tool { name: "google/protobuf/descriptor.proto", package: "libprotobuf-dev", only_for: None, is_there: definition },
     Tool { name: "ip", package: "iproute2", only_for: None, is_there: program },
     Tool { name: "nft", package: "nftables", only_for: None, is_there: program },
     Tool { name: "ethtool", package: "ethtool", only_for: None, is_there: program },
     Tool { name: "bpftool", package: "bpftool", only_for: None, is_there: program },
     Tool { name: "websockets", package: "python3-websockets", only_for: Some(Purpose::Tests), is_there: python_module },
+    Tool { name: "etcd", package: "etcd-server", only_for: Some(Purpose::Tests), is_there: program },
     Tool { name: "haproxy", package: "haproxy", only_for: Some(Purpose::Benchmarks), is_there: program },
 ];
 
@@ -110,6 +119,22 @@ fn program(name: &str) -> bool {
     command::find(name).is_some()
 }
 
+/// The compiler for protocol buffers, where the build looks for it, too.
+fn find_protoc(name: &str) -> Option<PathBuf> {
+    env::var_os("PROTOC").map(PathBuf::from).or_else(|| command::find(name))
+}
+
+fn protoc(name: &str) -> bool {
+    find_protoc(name).is_some()
+}
+
+/// The definitions that protoc brings along: it finds them by its own place, links resolved.
+fn definition(name: &str) -> bool {
+    let beside = |protoc: PathBuf| Some(protoc.canonicalize().ok()?.parent()?.parent()?.join("include"));
+    let include = env::var_os("PROTOC_INCLUDE").map(PathBuf::from).or_else(|| beside(find_protoc("protoc")?));
+    include.is_some_and(|include| include.join(name).is_file())
+}
+
 /// Asks the distribution's Python, which is what a distribution's package is installed for; `python3` on PATH may be
 /// another one.
 fn python_module(name: &str) -> bool {
@@ -124,10 +149,15 @@ mod tests {
     #[test]
     fn each_purpose_asks_for_its_own_tools() {
         let missing = |purpose| missing_packages(purpose, |_| false);
-        let lab = ["bpftool", "ethtool", "iproute2", "nftables"];
-        assert_eq!(missing(Purpose::Demo), lab);
-        assert_eq!(missing(Purpose::Tests), [&lab[..], &["python3-websockets"]].concat());
-        assert_eq!(missing(Purpose::Benchmarks), ["bpftool", "ethtool", "haproxy", "iproute2", "nftables"]);
+        let everyone = ["bpftool", "ethtool", "iproute2", "libprotobuf-dev", "nftables", "protobuf-compiler"];
+        let and = |more: &[&'static str]| {
+            let mut packages = [&everyone, more].concat();
+            packages.sort_unstable();
+            packages
+        };
+        assert_eq!(missing(Purpose::Demo), everyone);
+        assert_eq!(missing(Purpose::Tests), and(&["etcd-server", "python3-websockets"]));
+        assert_eq!(missing(Purpose::Benchmarks), and(&["haproxy"]));
         assert_eq!(missing(Purpose::All).len(), TOOLS.len());
     }
 
@@ -148,5 +178,10 @@ mod tests {
     #[test]
     fn a_module_that_python_lacks_is_missing() {
         assert!(!python_module("no_such_module_anywhere"));
+    }
+
+    #[test]
+    fn a_definition_that_protoc_lacks_is_missing() {
+        assert!(!definition("no/such/definition.proto"));
     }
 }
