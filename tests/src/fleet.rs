@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::Command,
     time::Duration,
@@ -14,7 +14,7 @@ use ringsteer::{
     ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
 };
 
-use crate::lab::{Host, Lab, Process};
+use crate::lab::{Family, Host, Lab, Process};
 
 /// TCP port of the websocket service.
 pub const WEBSOCKET_PORT: u16 = 10_001;
@@ -35,6 +35,10 @@ const READY: Duration = Duration::from_secs(30);
 /// What a fleet is started with.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// The family of the virtual address, and so of the clients and of what is inside the tunnel.
+    pub clients: Family,
+    /// The family of the node addresses, and so of the tunnel itself.
+    pub nodes: Family,
     /// log2 of the nanoseconds a cookie slot lasts.
     pub slot_shift: u8,
     /// Most flows an edge can hold.
@@ -47,7 +51,21 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { slot_shift: 36, max_flows: 16_384, extra: String::new(), gateways: true }
+        Self {
+            clients: Family::V4,
+            nodes: Family::V4,
+            slot_shift: 36,
+            max_flows: 16_384,
+            extra: String::new(),
+            gateways: true,
+        }
+    }
+}
+
+impl Options {
+    /// Everything in one family.
+    pub fn all(family: Family) -> Self {
+        Self { clients: family, nodes: family, ..Self::default() }
     }
 }
 
@@ -61,6 +79,7 @@ pub struct Fleet<'lab> {
     pub agents: Vec<Process>,
     /// The gateways, by node.
     pub gateways: Vec<Process>,
+    clients: Family,
 }
 
 /// The names of OpenIM's gateways, without port.
@@ -70,13 +89,13 @@ pub fn host_names(count: usize) -> Vec<String> {
     (0..count).map(name).collect()
 }
 
-/// A ring of the lab's nodes under these names.
-pub fn ring_of(lab: &Lab, names: &[String], identity: impl Fn(&str) -> Identity) -> Result<Ring> {
+/// A ring of the lab's nodes under these names, at their addresses of this family.
+pub fn ring_of(lab: &Lab, family: Family, names: &[String], identity: impl Fn(&str) -> Identity) -> Result<Ring> {
     let member = |(index, name): (usize, &String)| -> Result<Member> {
         Ok(Member {
             number: MemberNumber::new(index as u16 + 1)?,
             identity: identity(name),
-            address: NodeAddress::new(lab.node(index).address().into())?,
+            address: NodeAddress::new(lab.node(index).address(family))?,
             state: MemberState::Active,
         })
     };
@@ -102,7 +121,7 @@ impl<'lab> Fleet<'lab> {
     pub fn start(lab: &'lab Lab, options: &Options) -> Result<Self> {
         let names = host_names(lab.nodes().len());
         let qualified = |name: &str| Identity::new(format!("{name}:88")).expect("a name with a port");
-        let ring = ring_of(lab, &names, qualified)?;
+        let ring = ring_of(lab, options.nodes, &names, qualified)?;
         let mut agents = Vec::new();
         let mut gateways = Vec::new();
         for (index, host) in lab.nodes().iter().enumerate() {
@@ -112,7 +131,7 @@ impl<'lab> Fleet<'lab> {
             let direct: String = [("push", DIRECT_PUSH_PORT, "recvID"), ("websocket", DIRECT_WEBSOCKET_PORT, "sendID")]
                 .iter()
                 .map(|(serve, port, parameter)| {
-                    service(&format!("direct-{serve}"), host.address(), *port, parameter, serve)
+                    service(&format!("direct-{serve}"), host.address(options.nodes), *port, parameter, serve)
                 })
                 .collect();
             fs::write(host.run_dir().join("gateway.toml"), text + &direct)?;
@@ -129,17 +148,17 @@ impl<'lab> Fleet<'lab> {
                 gateway.wait_for_log_line("following ring", READY)?;
             }
         }
-        Ok(Self { lab, ring, agents, gateways })
+        Ok(Self { lab, ring, agents, gateways, clients: options.clients })
     }
 
     /// The websocket service's address.
     pub fn websocket(&self) -> SocketAddr {
-        (self.lab.virtual_address(), WEBSOCKET_PORT).into()
+        (self.lab.virtual_address(self.clients), WEBSOCKET_PORT).into()
     }
 
     /// The push service's address.
     pub fn push(&self) -> SocketAddr {
-        (self.lab.virtual_address(), PUSH_PORT).into()
+        (self.lab.virtual_address(self.clients), PUSH_PORT).into()
     }
 
     /// What the agent of a node says.
@@ -162,7 +181,7 @@ fn socket(host: &Host) -> PathBuf {
 /// The configuration of node `index`.
 fn configuration(lab: &Lab, ring: &Ring, index: usize, options: &Options) -> String {
     let host = lab.node(index);
-    let address = lab.virtual_address();
+    let address = lab.virtual_address(options.clients);
     let mut text = format!(
         r#"[node]
 name = "node-{number}"
@@ -201,8 +220,9 @@ epoch = {epoch}
 }
 
 /// A service of a configuration.
-fn service(name: &str, address: Ipv4Addr, port: u16, parameter: &str, serve: &str) -> String {
+fn service(name: &str, address: IpAddr, port: u16, parameter: &str, serve: &str) -> String {
+    let address = SocketAddr::new(address, port);
     format!(
-        "\n[[services]]\nname = \"{name}\"\naddress = \"{address}:{port}\"\nparameter = \"{parameter}\"\nserve = \"{serve}\"\n"
+        "\n[[services]]\nname = \"{name}\"\naddress = \"{address}\"\nparameter = \"{parameter}\"\nserve = \"{serve}\"\n"
     )
 }

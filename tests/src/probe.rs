@@ -3,12 +3,14 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Socket, Type};
+
+use crate::lab::Family;
 
 /// How long a test waits for an answer. Not a measure of speed: whoever needs longer hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,11 +52,11 @@ pub fn request(user: &str) -> Vec<u8> {
 impl Probe {
     /// Connects. Must run on the host that is to be the client.
     pub fn connect(address: SocketAddr, options: Options) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(port) = options.source_port {
             socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+            socket.bind(&SocketAddr::new(Family::of(address.ip()).unspecified(), port).into())?;
         }
         if let Some(mss) = options.mss {
             socket.set_tcp_mss(mss)?;

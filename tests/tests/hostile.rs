@@ -1,11 +1,11 @@
 //! What strangers can send. Keeps the promises *a SYN never creates state* and *nothing is believed unauthenticated*.
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use ringsteer_tests::{
     fleet::{Fleet, Options as FleetOptions, PUSH_PORT, WEBSOCKET_PORT},
-    lab::Lab,
+    lab::{Family, Lab},
     packet::{Datagram, Flags, RawSocket, Segment, SynFlood},
     probe::{Options, Probe},
 };
@@ -13,20 +13,13 @@ use ringsteer_tests::{
 /// The tunnel's port.
 const TUNNEL_PORT: u16 = 6080;
 
-fn v4(address: SocketAddr) -> Result<SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(_) => bail!("the lab's virtual address is IPv4"),
-    }
-}
-
 #[test]
 fn a_syn_flood_leaves_no_trace_and_keeps_nobody_out() -> Result<()> {
     const COUNT: u32 = 100_000;
     let lab = Lab::builder().nodes(2).clients(1).build()?;
     let fleet = Fleet::start(&lab, &FleetOptions::default())?;
     let address = fleet.websocket();
-    let flood = SynFlood { target: v4(address)?, count: COUNT, seed: 7 };
+    let flood = SynFlood { target: address, count: COUNT, seed: 7 };
     let socket = RawSocket::open(lab.pusher())?;
     let meanwhile = std::thread::scope(|scope| {
         let flooding = scope.spawn(|| flood.send(&socket));
@@ -62,17 +55,17 @@ fn forged_segments_leave_a_live_connection_intact() -> Result<()> {
     for user in ["victim-1", "victim-2", "victim-3", "victim-4"] {
         let mut probe = client.run(|| Probe::open(address, user, Options::default()))?;
         probe.echo(500)?;
-        let source = SocketAddrV4::new(client.address(), probe.port());
+        let source = SocketAddr::new(client.address(Family::V4), probe.port());
         for round in 0..20u32 {
             let sequence = round.wrapping_mul(0x1234_5677).wrapping_add(99);
-            forger.send(&Segment::syn(source, v4(address)?, sequence).to_bytes())?;
+            forger.send(&Segment::syn(source, address, sequence).to_bytes())?;
             for flags in [Flags::ACK, Flags::ACK | Flags::FIN, Flags::RST, Flags::RST | Flags::ACK] {
-                let mut forged = Segment::new(source, v4(address)?, flags);
+                let mut forged = Segment::new(source, address, flags);
                 forged.sequence = sequence;
                 forged.acknowledgment = sequence.rotate_left(9);
                 forger.send(&forged.to_bytes())?;
             }
-            let mut data = Segment::new(source, v4(address)?, Flags::ACK | Flags::PSH);
+            let mut data = Segment::new(source, address, Flags::ACK | Flags::PSH);
             data.sequence = sequence;
             data.acknowledgment = !sequence;
             data.payload = b"GET /?sendID=forged HTTP/1.1\r\n\r\n".to_vec();
@@ -96,19 +89,19 @@ fn tunnel_packets_of_strangers_are_dropped_and_counted() -> Result<()> {
     let lab = Lab::builder().nodes(2).clients(1).build()?;
     let fleet = Fleet::start(&lab, &FleetOptions::default())?;
     let inner = |port| {
-        let to = SocketAddrV4::new(lab.virtual_address(), port);
-        Segment::syn(SocketAddrV4::new(lab.client(0).address(), 4000), to, 1).to_bytes()
+        let to = SocketAddr::new(lab.virtual_address(Family::V4), port);
+        Segment::syn(SocketAddr::new(lab.client(0).address(Family::V4), 4000), to, 1).to_bytes()
     };
     let socket = RawSocket::open(lab.pusher())?;
     let send = |source, port| {
-        let to = SocketAddrV4::new(lab.node(1).address(), TUNNEL_PORT);
-        let packet = Datagram { source: SocketAddrV4::new(source, 50_000), destination: to, payload: inner(port) };
+        let to = SocketAddr::new(lab.node(1).address(Family::V4), TUNNEL_PORT);
+        let packet = Datagram { source: SocketAddr::new(source, 50_000), destination: to, payload: inner(port) };
         (0..COUNT).try_for_each(|_| socket.send(&packet.to_bytes()))
     };
     // From an address that is no node's.
-    send(lab.pusher().address(), PUSH_PORT)?;
+    send(lab.pusher().address(Family::V4), PUSH_PORT)?;
     // From a node's, for something that is none of our services.
-    send(lab.node(0).address(), WEBSOCKET_PORT + 7)?;
+    send(lab.node(0).address(Family::V4), WEBSOCKET_PORT + 7)?;
     // Behind them, on the same way, something that is answered: by then they have arrived.
     lab.pusher().run(|| Probe::open(fleet.websocket(), "after", Options::default()).map(drop))?;
     let status = lab.router().block_on(fleet.status(1))?;

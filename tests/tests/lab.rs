@@ -4,11 +4,11 @@ use anyhow::{Context, Result, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ringsteer_tests::client::{Dial, write_chunks};
 use ringsteer_tests::lab::rough::{RoughLink, Roughness};
-use ringsteer_tests::lab::{Host, Lab, LogMark, Signal};
-use ringsteer_tests::{client, seed};
+use ringsteer_tests::lab::{Family, Host, Lab, LogMark, Signal};
+use ringsteer_tests::{client, on_each_family, seed};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -20,24 +20,35 @@ use tokio::net::{TcpListener, TcpStream};
 const LIMIT: Duration = Duration::from_secs(10);
 const PORT: u16 = 10001;
 
-/// Listens on the virtual address of a node and answers each byte with the node's number.
+on_each_family!(
+    clients_and_pusher_reach_the_node_that_the_virtual_address_is_routed_to,
+    no_node_says_that_the_virtual_address_is_its_own,
+    a_megabyte_survives_a_rough_link_and_the_smooth_one_comes_back,
+    a_link_that_loses_everything_lets_nothing_through,
+    a_vanished_client_says_nothing,
+);
+
+/// Listens on the virtual addresses of a node and answers each byte with the node's number.
 async fn who_are_you(lab: &Lab, node: usize) -> Result<()> {
-    let (report, listening) = tokio::sync::oneshot::channel();
-    let address = (lab.virtual_address(), PORT);
-    lab.node(node).spawn(async move {
-        let listener = TcpListener::bind(address).await.expect("the virtual address is on lo of every node");
-        let _ = report.send(());
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                while stream.read_u8().await.is_ok() && stream.write_u8(node as u8).await.is_ok() {}
-            });
-        }
-    })?;
-    listening.await.context("the server ended")
+    for family in Family::ALL {
+        let (report, listening) = tokio::sync::oneshot::channel();
+        let address = (lab.virtual_address(family), PORT);
+        lab.node(node).spawn(async move {
+            let listener = TcpListener::bind(address).await.expect("the virtual address is on lo of every node");
+            let _ = report.send(());
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    while stream.read_u8().await.is_ok() && stream.write_u8(node as u8).await.is_ok() {}
+                });
+            }
+        })?;
+        listening.await.context("the server ended")?;
+    }
+    Ok(())
 }
 
 /// Connects to the virtual address and asks who is there.
-fn ask(host: &Host, address: Ipv4Addr) -> Result<usize> {
+fn ask(host: &Host, address: IpAddr) -> Result<usize> {
     host.block_on(async {
         let mut stream = Dial::new((address, PORT)).connect().await?;
         stream.write_u8(0).await?;
@@ -74,8 +85,7 @@ impl Watched {
     }
 }
 
-#[test]
-fn clients_and_pusher_reach_the_node_that_the_virtual_address_is_routed_to() -> Result<()> {
+fn clients_and_pusher_reach_the_node_that_the_virtual_address_is_routed_to(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(3).clients(2).build()?;
     lab.router().block_on(async {
         for node in 0..3 {
@@ -87,29 +97,35 @@ fn clients_and_pusher_reach_the_node_that_the_virtual_address_is_routed_to() -> 
         lab.route_virtual_to(node)?;
         ensure!(lab.edge() == node);
         for host in [lab.client(0), lab.client(1), lab.pusher()] {
-            let reached = ask(host, lab.virtual_address())?;
+            let reached = ask(host, lab.virtual_address(family))?;
             ensure!(reached == node, "{} reached node {reached}, not {node}", host.name());
         }
     }
     Ok(())
 }
 
-#[test]
-fn no_node_answers_arp_for_the_virtual_address() -> Result<()> {
+/// Neither to ARP nor to neighbour discovery.
+fn no_node_says_that_the_virtual_address_is_its_own(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(2).build()?;
+    let virtual_address = lab.virtual_address(family);
     lab.router().block_on(async {
         who_are_you(&lab, 0).await?;
         who_are_you(&lab, 1).await
     })?;
     // As if the virtual address were a host on the fleet's own network.
-    let address = format!("{}/32", lab.virtual_address());
-    lab.router().command("ip", &["route", "replace", &address, "dev", "fleet"])?;
+    let network = format!("{virtual_address}/{}", family.bits());
+    lab.router().command("ip", &["route", "replace", &network, "dev", "fleet"])?;
     let outcome = lab.client(0).block_on(async {
-        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect((lab.virtual_address(), PORT))).await
+        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect((virtual_address, PORT))).await
     });
     ensure!(!matches!(outcome, Ok(Ok(_))), "some node answered");
+    // The question was asked, though: the silence is the nodes'.
+    let neighbours =
+        lab.router().command("ip", &["neigh", "show", "to", &virtual_address.to_string(), "dev", "fleet"])?;
+    ensure!(neighbours.contains("INCOMPLETE") || neighbours.contains("FAILED"), "neighbours: {neighbours:?}");
+    lab.router().command("ip", &["route", "del", &network, "dev", "fleet"])?;
     lab.route_virtual_to(1)?;
-    ensure!(ask(lab.client(0), lab.virtual_address())? == 1);
+    ensure!(ask(lab.client(0), virtual_address)? == 1);
     Ok(())
 }
 
@@ -124,11 +140,14 @@ fn two_labs_do_not_meet_and_a_sweep_spares_the_living() -> Result<()> {
 
     let swept = Lab::sweep()?;
     ensure!(!swept.iter().any(|name| name == one.name() || name == other.name()), "swept {swept:?}");
-    ensure!(ask(one.client(0), one.virtual_address())? == 0);
-    ensure!(ask(other.client(0), other.virtual_address())? == 1);
-
+    for family in Family::ALL {
+        ensure!(ask(one.client(0), one.virtual_address(family))? == 0);
+        ensure!(ask(other.client(0), other.virtual_address(family))? == 1);
+    }
     drop(one);
-    ensure!(ask(other.client(0), other.virtual_address())? == 1);
+    for family in Family::ALL {
+        ensure!(ask(other.client(0), other.virtual_address(family))? == 1);
+    }
     Ok(())
 }
 
@@ -246,7 +265,7 @@ fn a_process_runs_on_its_host_logs_and_starts_again() -> Result<()> {
     let mut command = Command::new("sh");
     command.args(["-c", "ip -o -4 addr show dev eth0; echo to stderr >&2; echo ready; exec sleep 1000"]);
     let process = lab.node(1).spawn_command("server", command)?;
-    let address = lab.node(1).address().to_string();
+    let address = lab.node(1).v4().to_string();
     process.wait_for_log_line(&address, LIMIT)?;
     process.wait_for_log_line("ready", LIMIT)?;
     process.wait_for_log_line("to stderr", LIMIT)?;
@@ -290,11 +309,11 @@ fn every_node_has_a_bpffs_directory_for_its_pins() -> Result<()> {
     Ok(())
 }
 
-/// A megabyte each way over a connection through a rough link; gives the counts of both directions.
-fn megabyte_both_ways(lab: &Lab) -> Result<()> {
+/// A megabyte each way over a connection from the first client.
+fn megabyte_both_ways(lab: &Lab, family: Family) -> Result<()> {
     const SIZE: usize = 1 << 20;
     let data: Vec<u8> = (0..SIZE).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect();
-    let address = SocketAddr::from((lab.virtual_address(), PORT));
+    let address = SocketAddr::from((lab.virtual_address(family), PORT));
 
     let (report, listening) = tokio::sync::oneshot::channel();
     let server = lab.node(0).spawn(async move {
@@ -318,45 +337,43 @@ fn megabyte_both_ways(lab: &Lab) -> Result<()> {
     })
 }
 
-#[test]
-fn a_megabyte_survives_a_rough_link_and_the_smooth_one_comes_back() -> Result<()> {
+fn a_megabyte_survives_a_rough_link_and_the_smooth_one_comes_back(family: Family) -> Result<()> {
     let seed = seed::from_environment();
     let lab = Lab::builder().nodes(1).build()?;
     let link = RoughLink::between(&lab, lab.client(0), Roughness::BAD, Roughness::BAD, seed)?;
     let start = Instant::now();
-    megabyte_both_ways(&lab)?;
+    megabyte_both_ways(&lab, family)?;
     for (direction, counts) in [("up", link.up()), ("down", link.down())] {
         eprintln!("{direction}: {counts:?} in {:?}", start.elapsed());
         ensure!(counts.lost > 0 && counts.held > 0 && counts.duplicated > 0, "{direction} was smooth: {counts:?}");
     }
     lab.router().block_on(who_are_you(&lab, 0))?;
     drop(link);
-    ask(lab.client(0), lab.virtual_address())?;
-    let route = lab.client(0).command("ip", &["route", "get", &lab.virtual_address().to_string()])?;
+    ask(lab.client(0), lab.virtual_address(family))?;
+    let route = lab.client(0).command("ip", &["route", "get", &lab.virtual_address(family).to_string()])?;
     ensure!(route.contains("dev eth0"), "{route}");
     Ok(())
 }
 
-#[test]
-fn a_link_that_loses_everything_lets_nothing_through() -> Result<()> {
+fn a_link_that_loses_everything_lets_nothing_through(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(1).build()?;
+    let address = lab.virtual_address(family);
     lab.router().block_on(who_are_you(&lab, 0))?;
     let dead = Roughness { loss_permille: 1000, ..Roughness::SMOOTH };
     let link = RoughLink::between(&lab, lab.client(0), Roughness::SMOOTH, dead, 0)?;
     let outcome = lab.client(0).block_on(async {
-        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect((lab.virtual_address(), PORT))).await
+        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect((address, PORT))).await
     });
     ensure!(outcome.is_err(), "connected over a dead link");
     ensure!(link.up().sent > 0 && link.down().lost > 0 && link.down().sent == 0);
     // The other hosts have no part in it.
-    ensure!(ask(lab.pusher(), lab.virtual_address())? == 0);
+    ensure!(ask(lab.pusher(), address)? == 0);
     Ok(())
 }
 
-#[test]
-fn a_vanished_client_says_nothing() -> Result<()> {
+fn a_vanished_client_says_nothing(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(1).build()?;
-    let address = SocketAddr::from((lab.virtual_address(), PORT));
+    let address = SocketAddr::from((lab.virtual_address(family), PORT));
     let (report, listening) = tokio::sync::oneshot::channel();
     let server = lab.node(0).spawn(async move {
         let listener = TcpListener::bind(address).await?;

@@ -107,8 +107,8 @@ fn an_uninstalled_node_keeps_no_neighbours() -> Result<()> {
     let fleet = Fleet::start(&lab, &FleetOptions::default())?;
     let edge = lab.node(lab.edge());
     let agent = &fleet.agents[lab.edge()];
-    for node in lab.nodes().iter().filter(|node| node.address() != edge.address()) {
-        agent.wait_for_log_line(&format!("keeps the next hop {} known", node.address()), READY)?;
+    for node in lab.nodes().iter().filter(|node| node.v4() != edge.v4()) {
+        agent.wait_for_log_line(&format!("keeps the next hop {} known", node.v4()), READY)?;
     }
     let managed = || edge.command("ip", &["neigh"]).map(|text| text.matches(" managed").count());
     agent.terminate(READY)?;

@@ -3,10 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use futures_util::{SinkExt, StreamExt};
 use ringsteer_tests::client::{Dial, Login, Message, Opening, Pace, Push, Shape, open, open_paced, write_chunks};
-use ringsteer_tests::lab::{Host, Lab, temper};
+use ringsteer_tests::lab::{Family, Host, Lab, temper};
+use ringsteer_tests::on_each_family;
 use ringsteer_tests::packet::{Datagram, Flags, RawSocket, Segment, Sniffer, SynFlood, TcpOptionElement};
 use std::collections::HashSet;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -14,12 +15,23 @@ use tokio::net::{TcpListener, UdpSocket};
 const LIMIT: Duration = Duration::from_secs(10);
 const PORT: u16 = 10001;
 
+on_each_family!(
+    a_handshake_by_hand_from_an_address_without_a_kernel,
+    a_flood_arrives_and_its_answers_go_nowhere,
+    a_datagram_with_a_forged_source_arrives,
+    tempers_show_in_the_syn,
+    a_source_port_can_be_used_again_at_once,
+    each_chunk_has_a_segment_of_its_own,
+    a_client_speaks_websocket_with_a_server_that_is_not_ours,
+    a_refusal_and_a_push_are_read,
+);
+
 /// Listens on the virtual address of node 0; what comes is read and forgotten.
-fn sink(lab: &Lab) -> Result<SocketAddrV4> {
-    let address = SocketAddrV4::new(lab.virtual_address(), PORT);
+fn sink(lab: &Lab, family: Family) -> Result<SocketAddr> {
+    let address = SocketAddr::new(lab.virtual_address(family), PORT);
     let (report, listening) = tokio::sync::oneshot::channel();
     lab.node(0).spawn(async move {
-        let listener = TcpListener::bind(SocketAddr::V4(address)).await.expect("the address is on lo");
+        let listener = TcpListener::bind(address).await.expect("the address is on lo");
         let _ = report.send(());
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
@@ -30,17 +42,16 @@ fn sink(lab: &Lab) -> Result<SocketAddrV4> {
 }
 
 /// Reads segments between two ends, in this direction.
-fn between(source: SocketAddrV4, destination: SocketAddrV4) -> impl FnMut(&[u8]) -> Option<Segment> {
+fn between(source: SocketAddr, destination: SocketAddr) -> impl FnMut(&[u8]) -> Option<Segment> {
     move |packet| Segment::parse(packet).filter(|seen| seen.source == source && seen.destination == destination)
 }
 
-#[test]
-fn a_handshake_by_hand_from_an_address_without_a_kernel() -> Result<()> {
+fn a_handshake_by_hand_from_an_address_without_a_kernel(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(1).build()?;
-    let address = SocketAddrV4::new(lab.virtual_address(), PORT);
+    let address = SocketAddr::new(lab.virtual_address(family), PORT);
     let (report, listening) = tokio::sync::oneshot::channel();
     let server = lab.node(0).spawn(async move {
-        let listener = TcpListener::bind(SocketAddr::V4(address)).await?;
+        let listener = TcpListener::bind(address).await?;
         let _ = report.send(());
         let (mut stream, from) = listener.accept().await?;
         let mut received = [0; 5];
@@ -50,7 +61,7 @@ fn a_handshake_by_hand_from_an_address_without_a_kernel() -> Result<()> {
     lab.router().block_on(listening)?;
 
     let client = lab.client(0);
-    let us = SocketAddrV4::new(client.spare_address(), 4000);
+    let us = SocketAddr::new(client.spare_address(family), 4000);
     let (socket, sniffer) = (RawSocket::open(client)?, Sniffer::open(client)?);
     socket.send(&Segment::syn(us, address, 1000).to_bytes())?;
     let syn_ack = sniffer.first(LIMIT, between(address, us))?.context("no answer to the SYN")?;
@@ -60,7 +71,7 @@ fn a_handshake_by_hand_from_an_address_without_a_kernel() -> Result<()> {
     socket.send(&data.to_bytes())?;
 
     let (from, received) = lab.router().block_on(server)??;
-    ensure!(from == SocketAddr::V4(us) && &received == b"hello");
+    ensure!(from == us && &received == b"hello");
     // A kernel that knew the address would have answered the SYN+ACK by RST.
     let resets = sniffer.collect(Duration::from_millis(50), |packet| {
         Segment::parse(packet).filter(|seen| seen.flags.contains(Flags::RST))
@@ -69,11 +80,10 @@ fn a_handshake_by_hand_from_an_address_without_a_kernel() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_flood_arrives_and_its_answers_go_nowhere() -> Result<()> {
+fn a_flood_arrives_and_its_answers_go_nowhere(family: Family) -> Result<()> {
     const COUNT: u32 = 2000;
     let lab = Lab::builder().nodes(1).build()?;
-    let target = sink(&lab)?;
+    let target = sink(&lab, family)?;
     let sniffer = Sniffer::open(lab.node(0))?;
     let flood = SynFlood { target, count: COUNT, seed: 1 };
     let expected: HashSet<_> = flood.segments().map(|syn| (syn.source, syn.sequence)).collect();
@@ -93,14 +103,13 @@ fn a_flood_arrives_and_its_answers_go_nowhere() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_datagram_with_a_forged_source_arrives() -> Result<()> {
+fn a_datagram_with_a_forged_source_arrives(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(2).build()?;
-    let target = SocketAddrV4::new(lab.node(0).address(), 6080);
-    let forged = SocketAddrV4::new(lab.node(1).address(), 50_000);
+    let target = SocketAddr::new(lab.node(0).address(family), 6080);
+    let forged = SocketAddr::new(lab.node(1).address(family), 50_000);
     let (report, listening) = tokio::sync::oneshot::channel();
     let server = lab.node(0).spawn(async move {
-        let socket = UdpSocket::bind(SocketAddr::V4(target)).await?;
+        let socket = UdpSocket::bind(target).await?;
         let _ = report.send(());
         let mut payload = [0; 100];
         let (length, from) = socket.recv_from(&mut payload).await?;
@@ -110,7 +119,7 @@ fn a_datagram_with_a_forged_source_arrives() -> Result<()> {
     let datagram = Datagram { source: forged, destination: target, payload: b"a packet".to_vec() };
     RawSocket::open(lab.client(0))?.send(&datagram.to_bytes())?;
     let (payload, from) = lab.router().block_on(server)??;
-    ensure!(payload == b"a packet" && from == SocketAddr::V4(forged));
+    ensure!(payload == b"a packet" && from == forged);
     Ok(())
 }
 
@@ -122,10 +131,9 @@ fn syn_of(lab: &Lab, host: &Host, dial: Dial) -> Result<Segment> {
     sniffer.first(LIMIT, is_syn)?.context("no SYN passed")
 }
 
-#[test]
-fn tempers_show_in_the_syn() -> Result<()> {
+fn tempers_show_in_the_syn(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(1).build()?;
-    let target = sink(&lab)?;
+    let target = sink(&lab, family)?;
     for temper in temper::ALL {
         temper.apply(lab.client(0))?;
         let syn = syn_of(&lab, lab.client(0), Dial::new(target).max_segment(temper.max_segment))?;
@@ -137,7 +145,7 @@ fn tempers_show_in_the_syn() -> Result<()> {
             sack: has(|option| matches!(option, TcpOptionElement::SelectiveAcknowledgementPermitted)),
             ecn: syn.flags.contains(Flags::ECE | Flags::CWR),
             max_segment: syn.options.iter().find_map(|option| match option {
-                TcpOptionElement::MaximumSegmentSize(1460) => None,
+                TcpOptionElement::MaximumSegmentSize(bytes) if *bytes == family.segment_max() => None,
                 TcpOptionElement::MaximumSegmentSize(bytes) => Some(*bytes),
                 _ => None,
             }),
@@ -147,21 +155,19 @@ fn tempers_show_in_the_syn() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_source_port_can_be_used_again_at_once() -> Result<()> {
+fn a_source_port_can_be_used_again_at_once(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(1).build()?;
-    let target = sink(&lab)?;
+    let target = sink(&lab, family)?;
     for _ in 0..3 {
         let syn = syn_of(&lab, lab.client(0), Dial::new(target).source_port(4711))?;
-        ensure!(syn.source == SocketAddrV4::new(lab.client(0).address(), 4711));
+        ensure!(syn.source == SocketAddr::new(lab.client(0).address(family), 4711));
     }
     Ok(())
 }
 
-#[test]
-fn each_chunk_has_a_segment_of_its_own() -> Result<()> {
+fn each_chunk_has_a_segment_of_its_own(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(1).build()?;
-    let target = sink(&lab)?;
+    let target = sink(&lab, family)?;
     let request: Vec<u8> = Login::new("alice").request(Shape::Native);
     let chunks: Vec<&[u8]> = request.chunks(1).take(40).chain([&request[40..100], &request[100..]]).collect();
     for (pace, port) in [(Pace::Sent, 4000), (Pace::Acknowledged, 4001)] {
@@ -173,7 +179,7 @@ fn each_chunk_has_a_segment_of_its_own() -> Result<()> {
             anyhow::Ok(())
         })?;
         let mut seen = Vec::new();
-        let mut read = between(SocketAddrV4::new(lab.client(0).address(), port), target);
+        let mut read = between(SocketAddr::new(lab.client(0).address(family), port), target);
         sniffer.first(LIMIT, |packet| {
             let segment = read(packet)?;
             let last = segment.flags.contains(Flags::FIN);
@@ -192,11 +198,11 @@ fn lengths(chunks: &[impl AsRef<[u8]>]) -> Vec<usize> {
 }
 
 /// A websocket server, not ours, that echoes on node 0.
-fn echo_server(lab: &Lab) -> Result<SocketAddrV4> {
-    let address = SocketAddrV4::new(lab.virtual_address(), PORT);
+fn echo_server(lab: &Lab, family: Family) -> Result<SocketAddr> {
+    let address = SocketAddr::new(lab.virtual_address(family), PORT);
     let (report, listening) = tokio::sync::oneshot::channel();
     lab.node(0).spawn(async move {
-        let listener = TcpListener::bind(SocketAddr::V4(address)).await.expect("the address is on lo");
+        let listener = TcpListener::bind(address).await.expect("the address is on lo");
         let _ = report.send(());
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(async move {
@@ -214,10 +220,9 @@ fn echo_server(lab: &Lab) -> Result<SocketAddrV4> {
     Ok(address)
 }
 
-#[test]
-fn a_client_speaks_websocket_with_a_server_that_is_not_ours() -> Result<()> {
+fn a_client_speaks_websocket_with_a_server_that_is_not_ours(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(1).build()?;
-    let address = echo_server(&lab)?;
+    let address = echo_server(&lab, family)?;
     lab.client(0).block_on(async {
         for shape in Shape::ALL {
             let request = Login::new("alice").request(shape);
@@ -234,13 +239,12 @@ fn a_client_speaks_websocket_with_a_server_that_is_not_ours() -> Result<()> {
     })
 }
 
-#[test]
-fn a_refusal_and_a_push_are_read() -> Result<()> {
+fn a_refusal_and_a_push_are_read(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(1).build()?;
-    let address = SocketAddrV4::new(lab.virtual_address(), PORT);
+    let address = SocketAddr::new(lab.virtual_address(family), PORT);
     let (report, listening) = tokio::sync::oneshot::channel();
     let server = lab.node(0).spawn(async move {
-        let listener = TcpListener::bind(SocketAddr::V4(address)).await?;
+        let listener = TcpListener::bind(address).await?;
         let _ = report.send(());
         let mut requests = Vec::new();
         for answer in [

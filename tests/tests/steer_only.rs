@@ -6,7 +6,7 @@ use std::{process::Command, time::Duration};
 use anyhow::{Result, ensure};
 use ringsteer_tests::{
     fleet::{Fleet, Options as FleetOptions},
-    lab::Lab,
+    lab::{Family, Lab},
     probe::{Options, Probe},
 };
 
@@ -33,7 +33,7 @@ asyncio.run(main())
 #[test]
 fn an_unmodified_server_gets_its_users_steered() -> Result<()> {
     let lab = Lab::builder().nodes(3).clients(1).build()?;
-    let address = lab.virtual_address();
+    let address = lab.virtual_address(Family::V4);
     let extra = format!("[[services]]\nname = \"foreign\"\naddress = \"{address}:{PORT}\"\nparameter = \"sendID\"\n");
     let fleet = Fleet::start(&lab, &FleetOptions { extra, gateways: false, ..FleetOptions::default() })?;
     for (index, node) in lab.nodes().iter().enumerate() {

@@ -83,7 +83,7 @@ impl Bench {
         line("the wrapper alone", &figures, "");
         self.node.run_steer()?;
 
-        self.node.prepare(packets::tunnelled(addresses::node(1), addresses::node(0))?, Rounds::default())?;
+        self.node.prepare(packets::tunnelled(addresses::node(1).v4, addresses::node(0).v4)?, Rounds::default())?;
         let figures = self.batches(ROUNDS, Some(|stats| stats.untunnelled), |_| Ok(()))?;
         line("out of the tunnel", &figures, "");
 

@@ -122,7 +122,7 @@ impl Node {
         let ring = ring()?;
         let secrets = Secrets { current: SECRET, previous: SECRET };
         let services = [Service {
-            address: mapped(addresses::VIRTUAL.octets()),
+            address: mapped(addresses::VIRTUAL.v4.octets()),
             port: packets::PORT,
             parameter: b"sendID".to_vec(),
             mss: 1412,
@@ -245,7 +245,7 @@ fn ring() -> Result<Ring> {
             Ok(Member {
                 number: MemberNumber::new(index as u16 + 1)?,
                 identity: Identity::new(format!("node-{index}:10001"))?,
-                address: NodeAddress::new(addresses::node(index).into())?,
+                address: NodeAddress::new(addresses::node(index).v4.into())?,
                 state: MemberState::Active,
             })
         })

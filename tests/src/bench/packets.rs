@@ -36,7 +36,7 @@ pub fn first_acknowledgement(secrets: &Secrets, connection: u32, slot: u32) -> u
     let (address, client_port) = client(connection);
     let tuple = Tuple {
         client: mapped(address.octets()),
-        server: mapped(addresses::VIRTUAL.octets()),
+        server: mapped(addresses::VIRTUAL.v4.octets()),
         client_port,
         server_port: PORT,
     };
@@ -119,7 +119,7 @@ fn header(sequence: u32) -> TcpHeader {
 
 fn segment(header: TcpHeader, payload: &[u8]) -> Result<Vec<u8>> {
     let builder = PacketBuilder::ethernet2(MACS.0, MACS.1)
-        .ipv4(client(0).0.octets(), addresses::VIRTUAL.octets(), 64)
+        .ipv4(client(0).0.octets(), addresses::VIRTUAL.v4.octets(), 64)
         .tcp_header(header);
     let mut packet = Vec::new();
     builder.write(&mut packet, payload)?;

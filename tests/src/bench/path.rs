@@ -62,11 +62,8 @@ pub fn run(args: &Args) -> Result<()> {
     let mut proxy = Command::new("haproxy");
     proxy.arg("-db").arg("-f").arg(&configuration);
     lab.node(0).spawn_command("haproxy", proxy)?;
-    let addresses: [SocketAddr; 3] = [
-        (lab.node(1).address(), DIRECT_WEBSOCKET_PORT).into(),
-        fleet.websocket(),
-        (lab.node(0).address(), PROXY_PORT).into(),
-    ];
+    let addresses: [SocketAddr; 3] =
+        [(lab.node(1).v4(), DIRECT_WEBSOCKET_PORT).into(), fleet.websocket(), (lab.node(0).v4(), PROXY_PORT).into()];
     listening(&lab, addresses[2])?;
     for connections in [1, 64] {
         let users = users(&fleet, addresses[2], connections)?;
@@ -103,14 +100,13 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// HAProxy in front of both gateways, as one would place it for OpenIM.
 fn haproxy(lab: &Lab) -> String {
-    let servers: String = (0..2)
-        .map(|node| format!("    server node{node} {}:{DIRECT_WEBSOCKET_PORT}\n", lab.node(node).address()))
-        .collect();
+    let servers: String =
+        (0..2).map(|node| format!("    server node{node} {}:{DIRECT_WEBSOCKET_PORT}\n", lab.node(node).v4())).collect();
     format!(
         "global\n    log stderr format raw local0 notice\n    stats timeout 10s\n\
          defaults\n    mode http\n    timeout connect 5s\n    timeout client 60s\n    timeout server 60s\n    timeout tunnel 1h\n\
          listen websockets\n    bind {}:{PROXY_PORT}\n    balance url_param sendID\n    hash-type consistent\n{servers}",
-        lab.node(0).address()
+        lab.node(0).v4()
     )
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Parser;
-use ringsteer_tests::lab::{Lab, clean_up_on_interrupt};
+use ringsteer_tests::lab::{self, Lab, clean_up_on_interrupt};
 use std::process::Command;
 use std::time::Instant;
 
@@ -34,9 +34,14 @@ fn main() -> Result<()> {
     clean_up_on_interrupt()?;
     let start = Instant::now();
     let lab = Lab::builder().nodes(arguments.nodes).clients(arguments.clients).build()?;
-    println!("{} up after {} ms; virtual address {}", lab.name(), start.elapsed().as_millis(), lab.virtual_address());
-    for host in [lab.router(), lab.pusher()].into_iter().chain(lab.clients()).chain(lab.nodes()) {
-        println!("  {:8} {:15} ip netns exec {} sh", host.name(), host.address(), host.namespace());
+    println!(
+        "{} up after {} ms; virtual addresses {}",
+        lab.name(),
+        start.elapsed().as_millis(),
+        lab::addresses::VIRTUAL
+    );
+    for host in lab.hosts() {
+        println!("  {:8} {:33} ip netns exec {} sh", host.name(), host.addresses().to_string(), host.namespace());
     }
     for node in lab.nodes() {
         if let Some(line) = &arguments.on_nodes {

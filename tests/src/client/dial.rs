@@ -1,9 +1,10 @@
 //! Connecting, with the freedoms that a test wants.
 
 use super::within_limit;
+use crate::lab::Family;
 use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// How to connect.
@@ -44,7 +45,12 @@ impl Dial {
     /// # Errors
     /// As connect(2) and bind(2); or if it takes longer than [`LIMIT`](super::LIMIT).
     pub async fn connect(self) -> Result<TcpStream> {
-        let socket = TcpSocket::new_v4().context("opening a socket")?;
+        let family = Family::of(self.target.ip());
+        let socket = match family {
+            Family::V4 => TcpSocket::new_v4(),
+            Family::V6 => TcpSocket::new_v6(),
+        }
+        .context("opening a socket")?;
         socket.set_nodelay(self.nodelay).context("setting TCP_NODELAY")?;
         if let Some(bytes) = self.max_segment {
             setsockopt(&socket, sockopt::TcpMaxSeg, &u32::from(bytes))
@@ -53,7 +59,7 @@ impl Dial {
         if let Some(port) = self.source_port {
             socket.set_reuseaddr(true).context("setting SO_REUSEADDR")?;
             socket
-                .bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+                .bind(SocketAddr::new(family.unspecified(), port))
                 .with_context(|| format!("binding to port {port}"))?;
         }
         within_limit(socket.connect(self.target), || format!("connecting to {}", self.target)).await

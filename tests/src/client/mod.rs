@@ -3,12 +3,13 @@
 //! ```no_run
 //! # async fn example(lab: ringsteer_tests::lab::Lab) -> anyhow::Result<()> {
 //! use ringsteer_tests::client::{Dial, Login, Opening, Push, Shape, open};
+//! use ringsteer_tests::lab::Family;
 //!
-//! let stream = Dial::new((lab.virtual_address(), 10001)).connect().await?;
+//! let stream = Dial::new((lab.virtual_address(Family::V4), 10001)).connect().await?;
 //! let Opening::Open(mut connection) = open(stream, &[&Login::new("alice").request(Shape::Native)]).await? else {
 //!     panic!("refused");
 //! };
-//! let pusher = Dial::new((lab.virtual_address(), 10002)).connect().await?;
+//! let pusher = Dial::new((lab.virtual_address(Family::V4), 10002)).connect().await?;
 //! let answer = Push::text("alice", "hello").send(pusher).await?;
 //! println!("{} {}", answer.status, connection.receive().await?);
 //! # Ok(()) }

@@ -17,7 +17,7 @@ use ringsteer_ebpf::layout::stats::Stats;
 
 use crate::{
     fleet::{DIRECT_PUSH_PORT, Fleet, Options, host_names, ring_of},
-    lab::Lab,
+    lab::{Family, Lab},
 };
 
 /// How large a demo.
@@ -45,7 +45,8 @@ pub fn run(size: Size, progress: impl Fn(&str)) -> Result<(report::Report, bool)
     // The original bug: the pusher's ring spells the nodes without port, and it dials the node it finds.
     progress("pushing as OpenIM does: by a ring of names without port");
     let names = host_names(size.nodes);
-    let portless = ring_of(&lab, &names, |name| Identity::port_optional(name).expect("a name without port"))?;
+    let portless =
+        ring_of(&lab, Family::V4, &names, |name| Identity::port_optional(name).expect("a name without port"))?;
     let by_portless = |user: &str| (portless.owner(user.as_bytes()).address.ip(), DIRECT_PUSH_PORT).into();
     let before = pushes::to_all(&fleet, &users, "portless", by_portless)?;
 

@@ -1,14 +1,15 @@
-//! A host of the lab: a network namespace with one address, a directory, and whatever runs in it.
+//! A host of the lab: a network namespace with one address of each family, a directory, and whatever runs in it.
 
-use super::namespace;
+use super::addresses::{self, Addresses};
 use super::nursery::Nursery;
 use super::process::Process;
 use super::runtime::HostRuntime;
+use super::{Family, namespace};
 use anyhow::{Context, Result};
 use std::fmt;
 use std::fs::{self, File};
 use std::future::Future;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -23,7 +24,7 @@ struct Inner {
     name: String,
     namespace_name: String,
     namespace: Arc<File>,
-    address: Ipv4Addr,
+    addresses: Addresses,
     run_dir: PathBuf,
     pin_dir: PathBuf,
     nursery: Nursery,
@@ -38,7 +39,7 @@ impl Host {
     pub(super) fn open(
         lab: &super::state::State,
         name: &str,
-        address: Ipv4Addr,
+        addresses: Addresses,
         nursery: Nursery,
         processes: Arc<Mutex<Vec<Process>>>,
     ) -> Result<Self> {
@@ -51,7 +52,7 @@ impl Host {
         let namespace = Arc::new(namespace::open(&namespace_name)?);
         let name = name.to_owned();
         let runtime = Mutex::new(None);
-        let inner = Inner { name, namespace_name, namespace, address, run_dir, pin_dir, nursery, processes, runtime };
+        let inner = Inner { name, namespace_name, namespace, addresses, run_dir, pin_dir, nursery, processes, runtime };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -65,18 +66,33 @@ impl Host {
         &self.inner.namespace_name
     }
 
-    /// The host's own address; for the router that on the side of the fleet.
-    pub fn address(&self) -> Ipv4Addr {
-        self.inner.address
+    /// The host's own addresses; for the router those on the side of the fleet.
+    pub fn addresses(&self) -> Addresses {
+        self.inner.addresses
     }
 
-    /// The address that the router sends here and that the kernel of this client host does not know, for packets made
-    /// by hand.
+    /// The host's own address of this family.
+    pub fn address(&self, family: Family) -> IpAddr {
+        self.addresses().of(family)
+    }
+
+    /// The host's own IPv4 address.
+    pub fn v4(&self) -> Ipv4Addr {
+        self.addresses().v4
+    }
+
+    /// The host's own IPv6 address.
+    pub fn v6(&self) -> Ipv6Addr {
+        self.addresses().v6
+    }
+
+    /// The address of this family that the router sends here and that the kernel of this client host does not know, for
+    /// packets made by hand.
     ///
     /// # Panics
     /// On a host that is not a client.
-    pub fn spare_address(&self) -> Ipv4Addr {
-        super::addresses::spare(self.address())
+    pub fn spare_address(&self, family: Family) -> IpAddr {
+        addresses::spare(self.addresses()).of(family)
     }
 
     /// A directory for configuration, sockets and logs; gone with the lab.
@@ -184,6 +200,6 @@ impl Host {
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Host({} {})", self.namespace(), self.address())
+        write!(f, "Host({} {})", self.namespace(), self.addresses())
     }
 }

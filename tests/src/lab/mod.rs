@@ -1,12 +1,13 @@
-//! Hosts as network namespaces: clients and a pusher, a router, a fleet of nodes on a bridge, the virtual address.
+//! Hosts as network namespaces: clients and a pusher, a router, a fleet of nodes on a bridge, the virtual addresses. All
+//! of it is dual stack.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
-//! use ringsteer_tests::lab::Lab;
+//! use ringsteer_tests::lab::{Family, Lab};
 //!
 //! let lab = Lab::builder().nodes(5).clients(2).build()?;
 //! let server = lab.node(0).spawn_command("server", std::process::Command::new("some-server"))?;
-//! lab.client(0).block_on(tokio::net::TcpStream::connect((lab.virtual_address(), 80)))?;
+//! lab.client(0).block_on(tokio::net::TcpStream::connect((lab.virtual_address(Family::V6), 80)))?;
 //! # Ok(()) }
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 pub mod addresses;
 pub mod command;
+mod family;
 mod host;
 mod interrupt;
 mod namespace;
@@ -27,20 +29,29 @@ pub mod temper;
 mod topology;
 mod xdp_pass;
 
+pub use family::Family;
 pub use host::Host;
 pub use interrupt::clean_up_on_interrupt;
 pub use process::{LogMark, Process};
 pub use rustix::process::Signal;
 pub use topology::INTERFACE;
 
+use self::addresses::Addresses;
 use self::nursery::Nursery;
 use self::state::State;
-use self::topology::{BRIDGE, Link};
-use anyhow::{Result, bail};
-use std::net::Ipv4Addr;
+use self::topology::{BRIDGE, Link, Place};
+use anyhow::{Context, Result, bail, ensure};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long the kernel may take to deliver to an address it was given; a work queue has to come round.
+const SETTLED_LIMIT: Duration = Duration::from_secs(10);
+
+/// Between two looks at its routes.
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 /// One set of hosts. Dropping it kills what runs in it and removes it.
 pub struct Lab {
@@ -48,6 +59,7 @@ pub struct Lab {
     router: Host,
     pusher: Host,
     nodes: Vec<Host>,
+    stores: Vec<Host>,
     clients: Vec<Host>,
     edge: AtomicUsize,
     /// Attached as long as they are open.
@@ -58,6 +70,7 @@ pub struct Lab {
 #[derive(Clone, Copy, Debug)]
 pub struct Builder {
     nodes: usize,
+    stores: usize,
     clients: usize,
 }
 
@@ -82,18 +95,23 @@ impl Builder {
         Self { clients, ..self }
     }
 
-    /// Builds the lab, after removing those whose owner is dead. The virtual address is routed to node 0.
+    /// Hosts beside the nodes for what a fleet shares, at most 8; none unless told otherwise.
+    pub fn stores(self, stores: usize) -> Self {
+        Self { stores, ..self }
+    }
+
+    /// Builds the lab, after removing those whose owner is dead. The virtual addresses are routed to node 0.
     ///
     /// # Errors
     /// If a number is out of range, the process is not root, or a tool is missing.
     pub fn build(self) -> Result<Lab> {
-        let Self { nodes, clients } = self;
-        if !(1..=addresses::NODES_MAX).contains(&nodes) || !(1..=addresses::CLIENTS_MAX).contains(&clients) {
-            bail!(
-                "a lab has 1 to {} nodes and 1 to {} clients, not {nodes} and {clients}",
-                addresses::NODES_MAX,
-                addresses::CLIENTS_MAX
-            );
+        let Self { nodes, stores, clients } = self;
+        for (what, number, least, most) in [
+            ("nodes", nodes, 1, addresses::NODES_MAX),
+            ("stores", stores, 0, addresses::STORES_MAX),
+            ("clients", clients, 1, addresses::CLIENTS_MAX),
+        ] {
+            ensure!((least..=most).contains(&number), "a lab has {least} to {most} {what}, not {number}");
         }
         if !rustix::process::geteuid().is_root() {
             bail!("the lab makes network namespaces and needs root; run it with sudo");
@@ -106,7 +124,7 @@ impl Builder {
         let estate =
             Arc::new(Estate { name: state.name.clone(), state: Mutex::new(Some(state)), processes: Arc::default() });
         interrupt::register(&estate);
-        let lab = estate.furnish(nodes, clients);
+        let lab = estate.furnish(self);
         if lab.is_err() {
             estate.clear_away();
         }
@@ -119,7 +137,7 @@ impl Builder {
 impl Lab {
     /// A lab with five nodes and one client host, unless told otherwise.
     pub fn builder() -> Builder {
-        Builder { nodes: 5, clients: 1 }
+        Builder { nodes: 5, stores: 0, clients: 1 }
     }
 
     /// Removes what labs left behind whose owner is dead, and gives their names.
@@ -135,15 +153,15 @@ impl Lab {
         &self.estate.name
     }
 
-    /// Where clients connect to.
-    pub fn virtual_address(&self) -> Ipv4Addr {
-        addresses::VIRTUAL
+    /// Where clients of this family connect to.
+    pub fn virtual_address(&self, family: Family) -> IpAddr {
+        addresses::VIRTUAL.of(family)
     }
 
     /// Node `index`, counted from 0.
     ///
     /// # Panics
-    /// If there is none; the same holds for [`client`](Self::client).
+    /// If there is none; the same holds for [`client`](Self::client) and [`store`](Self::store).
     pub fn node(&self, index: usize) -> &Host {
         &self.nodes[index]
     }
@@ -151,6 +169,11 @@ impl Lab {
     /// All nodes.
     pub fn nodes(&self) -> &[Host] {
         &self.nodes
+    }
+
+    /// Store host `index`, counted from 0: on the fleet's network like a node, but none of the fleet.
+    pub fn store(&self, index: usize) -> &Host {
+        &self.stores[index]
     }
 
     /// Client host `index`, counted from 0.
@@ -173,25 +196,29 @@ impl Lab {
         &self.pusher
     }
 
-    /// The node that the virtual address is routed to.
+    /// The node that the virtual addresses are routed to.
     pub fn edge(&self) -> usize {
         self.edge.load(Ordering::Relaxed)
     }
 
-    /// Routes the virtual address to a node, at once and for all connections.
+    /// Routes the virtual addresses to a node, at once and for all connections.
     ///
     /// # Errors
-    /// If the route cannot be set.
+    /// If the routes cannot be set.
     pub fn route_virtual_to(&self, node: usize) -> Result<()> {
-        let via = self.node(node).address();
-        let route = format!("route replace {}/32 via {via} dev {BRIDGE}\n", addresses::VIRTUAL);
-        command::ip_batch(Some(self.router.namespace()), &route)?;
+        let route = |family: Family| {
+            let (to, via) = (self.virtual_address(family), self.node(node).address(family));
+            format!("route replace {to}/{} via {via} dev {BRIDGE}\n", family.bits())
+        };
+        let batch: String = Family::ALL.into_iter().map(route).collect();
+        command::ip_batch(Some(self.router.namespace()), &batch)?;
         self.edge.store(node, Ordering::Relaxed);
         Ok(())
     }
 
-    fn hosts(&self) -> impl Iterator<Item = &Host> {
-        [&self.router, &self.pusher].into_iter().chain(&self.nodes).chain(&self.clients)
+    /// All hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        [&self.router, &self.pusher].into_iter().chain(&self.nodes).chain(&self.stores).chain(&self.clients)
     }
 }
 
@@ -213,52 +240,64 @@ impl Drop for Lab {
 
 impl Estate {
     /// Makes the namespaces and what is in them.
-    fn furnish(self: &Arc<Self>, nodes: usize, clients: usize) -> Result<Lab> {
+    fn furnish(self: &Arc<Self>, builder: Builder) -> Result<Lab> {
+        let Builder { nodes, stores, clients } = builder;
         let state = self.state.lock().expect("no one panics with the lock");
         let Some(state) = state.as_ref() else { bail!("interrupted") };
 
         let mut links: Vec<(String, Link)> = Vec::new();
-        let mut add = |name: String, router_interface: String, address, is_node| {
+        let mut add = |name: String, router_interface: String, addresses, place| {
             let namespace = format!("{}-{name}", state.name);
-            links.push((name, Link { namespace, router_interface, address, is_node }));
+            links.push((name, Link { namespace, router_interface, addresses, place }));
         };
         for index in 0..nodes {
-            add(format!("node{index}"), format!("n{index}"), addresses::node(index), true);
+            add(format!("node{index}"), format!("n{index}"), addresses::node(index), Place::Node);
+        }
+        for index in 0..stores {
+            add(format!("store{index}"), format!("s{index}"), addresses::store(index), Place::Store);
         }
         for index in 0..clients {
-            add(format!("client{index}"), format!("c{index}"), addresses::client(index), false);
+            add(format!("client{index}"), format!("c{index}"), addresses::client(index), Place::Client);
         }
-        add("pusher".into(), "pusher".into(), addresses::PUSHER, false);
+        add("pusher".into(), "pusher".into(), addresses::PUSHER, Place::Client);
 
         let router_namespace = format!("{}-router", state.name);
         namespace::create(links.iter().map(|(_, link)| link.namespace.as_str()).chain([router_namespace.as_str()]))?;
         let nursery = Nursery::start()?;
-        let open = |name: &str, address| {
-            let host = Host::open(state, name, address, nursery.clone(), self.processes.clone())?;
+        let open = |name: &str, addresses| {
+            let host = Host::open(state, name, addresses, nursery.clone(), self.processes.clone())?;
             host.set_sysctls(topology::early_sysctls())?;
             Ok::<Host, anyhow::Error>(host)
         };
         let router = open("router", addresses::ROUTER_FLEET)?;
-        let hosts = links.iter().map(|(name, link)| open(name, link.address)).collect::<Result<Vec<Host>>>()?;
+        let hosts = links.iter().map(|(name, link)| open(name, link.addresses)).collect::<Result<Vec<Host>>>()?;
         let links: Vec<Link> = links.into_iter().map(|(_, link)| link).collect();
 
         router.set_sysctls(topology::router_sysctls())?;
         command::ip_batch(Some(router.namespace()), &topology::router_batch(&links))?;
         for (host, link) in hosts.iter().zip(&links) {
             command::ip_batch(Some(host.namespace()), &topology::host_batch(link))?;
-            if link.is_node {
+            if link.place == Place::Node {
                 host.set_sysctls(topology::node_sysctls())?;
             }
             host.run(|| offloads_off(INTERFACE))?;
         }
         let xdp_pass = router.run(|| {
             links.iter().try_for_each(|link| offloads_off(&link.router_interface))?;
-            xdp_pass::attach(links.iter().filter(|link| link.is_node).map(|link| link.router_interface.as_str()))
+            xdp_pass::attach(
+                links.iter().filter(|link| link.place == Place::Node).map(|link| link.router_interface.as_str()),
+            )
         })?;
+
+        settle(&router, [addresses::ROUTER_FLEET, addresses::ROUTER_CLIENT].into_iter().flat_map(Addresses::each))?;
+        for (host, link) in hosts.iter().zip(&links) {
+            settle(host, topology::local_addresses(link))?;
+        }
 
         let mut hosts = hosts.into_iter();
         let lab = Lab {
             nodes: hosts.by_ref().take(nodes).collect(),
+            stores: hosts.by_ref().take(stores).collect(),
             clients: hosts.by_ref().take(clients).collect(),
             pusher: hosts.next().expect("the pusher was added last"),
             router,
@@ -289,6 +328,30 @@ impl Estate {
             eprintln!("lab: {error:#}");
         }
     }
+}
+
+/// Waits until a host takes packets to its own IPv6 addresses: the kernel makes these routes at its leisure.
+fn settle(host: &Host, addresses: impl Iterator<Item = IpAddr>) -> Result<()> {
+    let wanted = |address: IpAddr| match address {
+        IpAddr::V4(_) => None,
+        // As /proc spells it: the address, and the length of its prefix.
+        IpAddr::V6(address) => Some(format!("{:032x} 80", u128::from(address))),
+    };
+    let wanted: Vec<String> = addresses.filter_map(wanted).collect();
+    let deadline = Instant::now() + SETTLED_LIMIT;
+    host.run(|| {
+        loop {
+            let routes = std::fs::read_to_string("/proc/thread-self/net/ipv6_route").context("reading the routes")?;
+            // Flags stand before the interface: RTF_LOCAL is 0x8000_0000.
+            let local = |line: &&str| line.split_whitespace().nth(8).is_some_and(|flags| flags.starts_with('8'));
+            let has = |wanted: &String| routes.lines().filter(local).any(|line| line.starts_with(wanted));
+            if wanted.iter().all(has) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{} has no route to its own {wanted:?}:\n{routes}", host.name());
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    })
 }
 
 /// Turns transmit checksums and segmentation off: a packet whose checksum is left to a device that does not exist

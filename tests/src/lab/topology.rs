@@ -2,13 +2,18 @@
 //!
 //! ```text
 //! client0 ─┐               ┌─ node0
-//! client1 ─┤ router ─ fleet┼─ node1      192.0.2.1 on lo of every node,
-//! pusher  ─┘ (a bridge in it)  …         routed by the router to one of them, the edge
+//! client1 ─┤ router ─ fleet┼─ node1      192.0.2.1 and 2001:db8:2::1 on lo of every node,
+//! pusher  ─┘ (a bridge in it) …          routed by the router to one of them, the edge
+//!                          └─ store0     a host beside the fleet, for what its nodes share
 //! ```
+//!
+//! IPv6 addresses are given in full, link-local ones included, and without duplicate address detection: nothing in a lab
+//! waits for a timer of the kernel, and nobody speaks unasked.
 
-use super::addresses;
+use super::Family;
+use super::addresses::{self, Addresses};
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The name that every host but the router has for its one interface.
 pub const INTERFACE: &str = "eth0";
@@ -16,9 +21,20 @@ pub const INTERFACE: &str = "eth0";
 /// The router's bridge to the nodes.
 pub const BRIDGE: &str = "fleet";
 
-/// The metric of the routes over the veth links: a rough link puts better ones (0) in front of them, and when its
-/// device goes, the kernel falls back to these by itself.
+/// The metric of the routes over the veth links: a rough link puts better ones in front of them, and when its device
+/// goes, the kernel falls back to these by itself.
 pub const METRIC: u32 = 100;
+
+/// What a host beside the router is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On the fleet's bridge, with the virtual addresses.
+    Node,
+    /// On the fleet's bridge, an ordinary host.
+    Store,
+    /// On a link of its own.
+    Client,
+}
 
 /// A host beside the router, as the topology sees it.
 pub struct Link {
@@ -26,10 +42,10 @@ pub struct Link {
     pub namespace: String,
     /// The router's end of the link.
     pub router_interface: String,
-    /// The host's address.
-    pub address: Ipv4Addr,
-    /// Whether it is a node on the fleet bridge, or a client on a link of its own.
-    pub is_node: bool,
+    /// The host's addresses.
+    pub addresses: Addresses,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// Settings that interfaces made later inherit; applied in every namespace right after it was made.
@@ -38,30 +54,42 @@ pub fn early_sysctls() -> &'static [(&'static str, &'static str)] {
         // Answers go straight from the owner to the client: routes are asymmetric by design.
         ("net/ipv4/conf/all/rp_filter", "0"),
         ("net/ipv4/conf/default/rp_filter", "0"),
-        // No neighbour discovery or router solicitation between the packets a test counts.
-        ("net/ipv6/conf/all/disable_ipv6", "1"),
-        ("net/ipv6/conf/default/disable_ipv6", "1"),
+        // Addresses can be used at once, and no router is asked for between the packets a test counts.
+        ("net/ipv6/conf/all/accept_dad", "0"),
+        ("net/ipv6/conf/default/accept_dad", "0"),
+        ("net/ipv6/conf/default/accept_ra", "0"),
+        ("net/ipv6/conf/default/router_solicitations", "0"),
+        // No link-local address of the kernel's choosing: it would come when the link is up, which is later.
+        ("net/ipv6/conf/default/addr_gen_mode", "1"),
     ]
 }
 
 /// Settings of the router.
 pub fn router_sysctls() -> &'static [(&'static str, &'static str)] {
-    &[("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/send_redirects", "0")]
+    &[("net/ipv4/ip_forward", "1"), ("net/ipv4/conf/all/send_redirects", "0"), ("net/ipv6/conf/all/forwarding", "1")]
 }
 
 /// Settings of a node, once its interface exists.
 pub fn node_sysctls() -> &'static [(&'static str, &'static str)] {
     &[
-        // Every node has the virtual address, and no node may answer ARP for it.
+        // Every node has the virtual address, and no node may answer ARP for it. Neighbour discovery needs no such
+        // setting: Linux answers it for addresses of the interface asked on, and the virtual one is on lo.
         ("net/ipv4/conf/all/arp_ignore", "1"),
         ("net/ipv4/conf/all/arp_announce", "2"),
         // bpf_fib_lookup refuses on an interface that does not forward.
         ("net/ipv4/conf/eth0/forwarding", "1"),
+        ("net/ipv6/conf/eth0/forwarding", "1"),
         ("net/ipv4/conf/all/send_redirects", "0"),
         ("net/ipv4/conf/eth0/send_redirects", "0"),
         // Anything but 0 lets the kernel create sockets from cookies that it did not send itself.
         ("net/ipv4/tcp_syncookies", "1"),
     ]
+}
+
+/// The addresses that a host has on its interface or, a node, on `lo`.
+pub fn local_addresses(link: &Link) -> impl Iterator<Item = IpAddr> {
+    let shared = (link.place == Place::Node).then_some(addresses::VIRTUAL);
+    [link.addresses].into_iter().chain(shared).flat_map(Addresses::each)
 }
 
 /// The batch for the router: it makes all links, the far ends directly in the hosts' namespaces, so nothing is ever
@@ -70,27 +98,31 @@ pub fn router_batch(links: &[Link]) -> String {
     let mut batch = format!(
         "link set lo up\n\
          link add {BRIDGE} address {} type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
-         addr add {}/24 dev {BRIDGE}\n\
-         link set {BRIDGE} up\n",
+         link set {BRIDGE} up\n\
+         {}",
         addresses::link_address(addresses::ROUTER_FLEET, 1),
-        addresses::ROUTER_FLEET,
+        interface_addresses(BRIDGE, addresses::ROUTER_FLEET, Place::Store),
     );
-    for Link { namespace, router_interface, address, is_node } in links {
-        let (near, far) = (addresses::link_address(*address, 1), addresses::link_address(*address, 0));
+    for Link { namespace, router_interface, addresses: host, place } in links {
+        let (near, far) = (addresses::link_address(*host, 1), addresses::link_address(*host, 0));
         let _ = writeln!(
             batch,
             "link add {router_interface} address {near} type veth peer name {INTERFACE} address {far} netns {namespace}"
         );
-        if *is_node {
+        if *place != Place::Client {
             let _ = writeln!(batch, "link set {router_interface} master {BRIDGE} up");
-        } else {
-            let (router, spare) = (addresses::ROUTER_CLIENT, addresses::spare(*address));
+            continue;
+        }
+        let _ = writeln!(batch, "link set {router_interface} up");
+        batch += &interface_addresses(router_interface, addresses::ROUTER_CLIENT, Place::Client);
+        for family in Family::ALL {
+            let bits = family.bits();
+            let [host, spare, router] =
+                [*host, addresses::spare(*host), addresses::ROUTER_CLIENT].map(|both| both.of(family));
             let _ = writeln!(
                 batch,
-                "link set {router_interface} up\n\
-                 addr add {router}/32 dev {router_interface}\n\
-                 route add {address}/32 dev {router_interface} src {router} metric {METRIC}\n\
-                 route add {spare}/32 dev {router_interface} src {router}\n\
+                "route add {host}/{bits} dev {router_interface} src {router} metric {METRIC}\n\
+                 route add {spare}/{bits} dev {router_interface} src {router}\n\
                  neigh add {spare} lladdr {far} dev {router_interface} nud permanent"
             );
         }
@@ -103,24 +135,35 @@ pub fn router_batch(links: &[Link]) -> String {
 
 /// The batch for a client, a node or the pusher, once its interface exists.
 pub fn host_batch(link: &Link) -> String {
-    let address = link.address;
-    if link.is_node {
-        format!(
-            "link set lo up\n\
-             addr add {}/32 dev lo\n\
-             addr add {address}/24 dev {INTERFACE}\n\
-             link set {INTERFACE} up\n\
-             route add default via {}\n",
-            addresses::VIRTUAL,
-            addresses::ROUTER_FLEET
-        )
-    } else {
-        format!(
-            "link set lo up\n\
-             addr add {address}/32 dev {INTERFACE}\n\
-             link set {INTERFACE} up\n\
-             route add default via {} dev {INTERFACE} onlink src {address} metric {METRIC}\n",
-            addresses::ROUTER_CLIENT
-        )
+    let mut batch = "link set lo up\n".to_owned();
+    if link.place == Place::Node {
+        for address in addresses::VIRTUAL.each() {
+            let _ = writeln!(batch, "addr add {address}/{} dev lo", Family::of(address).bits());
+        }
     }
+    let _ = writeln!(batch, "link set {INTERFACE} up");
+    batch += &interface_addresses(INTERFACE, link.addresses, link.place);
+    for family in Family::ALL {
+        let everywhere = family.unspecified();
+        let _ = if link.place == Place::Client {
+            let (router, host) = (addresses::ROUTER_CLIENT.of(family), link.addresses.of(family));
+            writeln!(batch, "route add {everywhere}/0 via {router} dev {INTERFACE} onlink src {host} metric {METRIC}")
+        } else {
+            writeln!(batch, "route add {everywhere}/0 via {}", addresses::ROUTER_FLEET.of(family))
+        };
+    }
+    batch
+}
+
+/// An interface gets a host's addresses. On the fleet's bridge they come with the network's prefix.
+fn interface_addresses(interface: &str, host: Addresses, place: Place) -> String {
+    let (v4_bits, v6_bits) = if place == Place::Client { (32, 128) } else { (24, 64) };
+    // Neighbour discovery speaks from it, where a packet's own source is another host's.
+    let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, host.v6.segments()[7]);
+    format!(
+        "addr add {}/{v4_bits} dev {interface}\n\
+         addr add {}/{v6_bits} dev {interface} nodad\n\
+         addr add {link_local}/64 dev {interface} nodad\n",
+        host.v4, host.v6
+    )
 }

@@ -101,10 +101,10 @@ unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::{INTERFACE, Lab};
+    use crate::lab::{Family, INTERFACE, Lab};
     use crate::packet::{Datagram, RawSocket};
     use anyhow::ensure;
-    use std::net::SocketAddrV4;
+    use std::net::SocketAddr;
     use std::time::{Duration, Instant};
 
     const XDP_TX: u8 = 3;
@@ -125,9 +125,9 @@ mod tests {
             &[
                 "neigh",
                 "replace",
-                &node.address().to_string(),
+                &node.v4().to_string(),
                 "lladdr",
-                &crate::lab::addresses::link_address(node.address(), 0),
+                &crate::lab::addresses::link_address(node.addresses(), 0),
                 "dev",
                 "fleet",
                 "nud",
@@ -138,8 +138,8 @@ mod tests {
 
         let before = received()?;
         let packet = Datagram {
-            source: SocketAddrV4::new(lab.client(0).address(), 9),
-            destination: SocketAddrV4::new(node.address(), 9),
+            source: SocketAddr::new(lab.client(0).address(Family::V4), 9),
+            destination: SocketAddr::new(node.address(Family::V4), 9),
             payload: vec![0; 100],
         };
         let socket = RawSocket::open(lab.client(0))?;

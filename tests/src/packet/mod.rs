@@ -1,6 +1,6 @@
 //! Packets made by hand, and a look at those on the wire.
 //!
-//! * [`Segment`], [`Datagram`]: TCP and UDP over IPv4, as bytes and from bytes;
+//! * [`Segment`], [`Datagram`]: TCP and UDP over IPv4 or IPv6, as bytes and from bytes;
 //! * [`RawSocket`]: sends them from a host of the lab, whatever source they claim;
 //! * [`Sniffer`]: sees what passes through a host;
 //! * [`SynFlood`]: many SYNs from sources where nobody lives.
@@ -10,6 +10,7 @@
 
 mod datagram;
 mod flood;
+mod ip;
 mod raw;
 mod segment;
 mod sniffer;

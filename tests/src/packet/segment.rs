@@ -1,20 +1,22 @@
-//! A TCP segment over IPv4.
+//! A TCP segment over IP.
 
-use etherparse::{IpNumber, Ipv4Header, NetSlice, SlicedPacket, TcpHeader, TcpOptionElement, TransportSlice};
-use std::net::SocketAddrV4;
+use super::ip;
+use crate::lab::Family;
+use etherparse::{SlicedPacket, TcpHeader, TcpOptionElement, TransportSlice};
+use std::net::SocketAddr;
 use std::ops::BitOr;
 
 /// Flags of a segment, combined with `|`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(u8);
 
-/// A TCP segment with its addresses.
+/// A TCP segment with its addresses, both of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
     /// Where it comes from, or claims to.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// Where it goes.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
     /// Sequence number.
     pub sequence: u32,
     /// Acknowledgment number; present without the ACK flag, too.
@@ -65,7 +67,7 @@ impl BitOr for Flags {
 
 impl Segment {
     /// A segment without options and data.
-    pub fn new(source: SocketAddrV4, destination: SocketAddrV4, flags: Flags) -> Self {
+    pub fn new(source: SocketAddr, destination: SocketAddr, flags: Flags) -> Self {
         Self {
             source,
             destination,
@@ -79,9 +81,9 @@ impl Segment {
     }
 
     /// A SYN with the options that a present-day Linux sends.
-    pub fn syn(source: SocketAddrV4, destination: SocketAddrV4, sequence: u32) -> Self {
+    pub fn syn(source: SocketAddr, destination: SocketAddr, sequence: u32) -> Self {
         let options = vec![
-            TcpOptionElement::MaximumSegmentSize(1460),
+            TcpOptionElement::MaximumSegmentSize(Family::of(source.ip()).segment_max()),
             TcpOptionElement::SelectiveAcknowledgementPermitted,
             TcpOptionElement::Timestamp(1_000_000, 0),
             TcpOptionElement::WindowScale(7),
@@ -109,10 +111,10 @@ impl Segment {
         })
     }
 
-    /// The packet: IPv4 header, TCP header, data; checksums filled in.
+    /// The packet: IP header, TCP header, data; checksums filled in.
     ///
     /// # Panics
-    /// If the options take more than 40 bytes or the packet more than 65 535.
+    /// If the options take more than 40 bytes or the packet more than 65 535, or the families of its addresses differ.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut tcp = TcpHeader::new(self.source.port(), self.destination.port(), self.sequence, self.window);
         tcp.acknowledgment_number = self.acknowledgment;
@@ -125,27 +127,17 @@ impl Segment {
         tcp.cwr = self.flags.contains(Flags::CWR);
         tcp.set_options(&self.options).expect("the caller's options take at most 40 bytes");
 
-        let length = u16::try_from(tcp.header_len() + self.payload.len()).expect("the caller's packet fits in IPv4");
-        let mut ip =
-            Ipv4Header::new(length, 64, IpNumber::TCP, self.source.ip().octets(), self.destination.ip().octets())
-                .expect("the caller's packet fits in IPv4");
-        ip.dont_fragment = true;
-        ip.header_checksum = ip.calc_header_checksum();
-        tcp.checksum = tcp.calc_checksum_ipv4(&ip, &self.payload).expect("the length was checked");
-
-        let mut bytes = Vec::with_capacity(Ipv4Header::MIN_LEN + usize::from(length));
-        bytes.extend_from_slice(&ip.to_bytes());
-        bytes.extend_from_slice(&tcp.to_bytes());
-        bytes.extend_from_slice(&self.payload);
+        let builder = ip::between(self.source, self.destination).tcp_header(tcp);
+        let mut bytes = Vec::with_capacity(builder.size(self.payload.len()));
+        builder.write(&mut bytes, &self.payload).expect("the caller's packet fits in IP, and memory takes all");
         bytes
     }
 
-    /// Reads a packet; none if it is not TCP over IPv4 or its options are malformed. Checksums are not looked at.
+    /// Reads a packet; none if it is not TCP over IP or its options are malformed. Checksums are not looked at.
     pub fn parse(packet: &[u8]) -> Option<Self> {
         let sliced = SlicedPacket::from_ip(packet).ok()?;
-        let (Some(NetSlice::Ipv4(ip)), Some(TransportSlice::Tcp(tcp))) = (&sliced.net, &sliced.transport) else {
-            return None;
-        };
+        let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { return None };
+        let (source, destination) = ip::ends(sliced.net.as_ref()?)?;
         let flags = [
             (tcp.fin(), Flags::FIN),
             (tcp.syn(), Flags::SYN),
@@ -158,8 +150,8 @@ impl Segment {
         let flags = flags.into_iter().filter(|(set, _)| *set).fold(Flags::default(), |all, (_, flag)| all | flag);
         let options = tcp.options_iterator().filter(|option| !matches!(option, Ok(TcpOptionElement::Noop)));
         Some(Self {
-            source: SocketAddrV4::new(ip.header().source_addr(), tcp.source_port()),
-            destination: SocketAddrV4::new(ip.header().destination_addr(), tcp.destination_port()),
+            source: SocketAddr::new(source, tcp.source_port()),
+            destination: SocketAddr::new(destination, tcp.destination_port()),
             sequence: tcp.sequence_number(),
             acknowledgment: tcp.acknowledgment_number(),
             flags,
@@ -173,14 +165,14 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::ip::tests::two_ends;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            addresses: [u32; 2], ports: [u16; 2], numbers: [u32; 2], flags: u8, window: u16, payload: Vec<u8>,
+            [source, destination] in two_ends(), numbers: [u32; 2], flags: u8, window: u16, payload: Vec<u8>,
         ) {
-            let [source, destination] = [0, 1].map(|side| SocketAddrV4::new(addresses[side].into(), ports[side]));
             let segment = Segment {
                 sequence: numbers[0],
                 acknowledgment: numbers[1],

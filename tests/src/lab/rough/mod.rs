@@ -9,7 +9,7 @@ mod tun;
 pub use channel::{Channel, Counts, Roughness};
 
 use super::topology::METRIC;
-use super::{Host, Lab, addresses, command};
+use super::{Family, Host, Lab, addresses, command};
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
@@ -37,27 +37,30 @@ pub struct RoughLink {
 
 impl RoughLink {
     /// Puts a rough link between a client host and the router, in place of the one that is there, for all packets from
-    /// and to its address. `up` leads to the router, `down` to the client.
+    /// and to its addresses. `up` leads to the router, `down` to the client.
     ///
     /// # Errors
     /// If the devices or routes cannot be made, or the client has a rough link already.
     pub fn between(lab: &Lab, client: &Host, up: Roughness, down: Roughness, seed: u64) -> Result<Self> {
         let router = lab.router();
-        let address = client.address();
-        let router_device = format!("rough{}", address.octets()[3]);
+        let router_device = format!("rough{}", client.addresses().host());
         let client_end = client.run(|| tun::create("rough"))?;
         let router_end = router.run(|| tun::create(&router_device))?;
-        for (host, device, destination, source) in [
-            (client, "rough", "default".to_owned(), address),
-            (router, router_device.as_str(), format!("{address}/32"), addresses::ROUTER_CLIENT),
-        ] {
-            // A metric better than the smooth link's: when the device goes, so does this route, and that one is back.
-            let metric = METRIC - 1;
-            let batch = format!(
-                "link set {device} up mtu {MTU}\nroute add {destination} dev {device} src {source} metric {metric}\n"
-            );
-            command::ip_batch(Some(host.namespace()), &batch)?;
+        // A metric better than the smooth link's: when the device goes, so does this route, and that one is back.
+        let metric = METRIC - 1;
+        let route = |destination: String, device: &str, source| {
+            format!("route add {destination} dev {device} src {source} metric {metric}\n")
+        };
+        let mut client_batch = format!("link set rough up mtu {MTU}\n");
+        let mut router_batch = format!("link set {router_device} up mtu {MTU}\n");
+        for family in Family::ALL {
+            let address = client.address(family);
+            client_batch += &route(format!("{}/0", family.unspecified()), "rough", address);
+            let router_address = addresses::ROUTER_CLIENT.of(family);
+            router_batch += &route(format!("{address}/{}", family.bits()), &router_device, router_address);
         }
+        command::ip_batch(Some(client.namespace()), &client_batch)?;
+        command::ip_batch(Some(router.namespace()), &router_batch)?;
 
         let (stopped, stop) = io::pipe().context("making a pipe")?;
         let counts = Arc::default();
