@@ -26,7 +26,11 @@ pub fn ip_batch(namespace: Option<&str>, batch: &str) -> Result<()> {
     Ok(())
 }
 
-fn run_with_input(program: &str, arguments: &[&str], input: &str) -> Result<String> {
+/// As [`run`], with something on its standard input.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with_input(program: &str, arguments: &[&str], input: &str) -> Result<String> {
     let line = || format!("{program} {}", arguments.join(" "));
     let mut child = Command::new(program)
         .args(arguments)
@@ -34,7 +38,7 @@ fn run_with_input(program: &str, arguments: &[&str], input: &str) -> Result<Stri
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot run `{}`; the lab needs Debian's iproute2 and ethtool", line()))?;
+        .with_context(|| format!("cannot run `{}`; the lab needs Debian's iproute2, ethtool and nftables", line()))?;
     // A tool that stops reading has failed: its own message, below, says more than our broken pipe.
     let _ = child.stdin.take().expect("piped above").write_all(input.as_bytes());
     let output = child.wait_with_output().with_context(|| format!("waiting for `{}`", line()))?;

@@ -23,6 +23,7 @@ pub struct Host {
 struct Inner {
     name: String,
     namespace_name: String,
+    router_interface: String,
     namespace: Arc<File>,
     addresses: Addresses,
     run_dir: PathBuf,
@@ -39,6 +40,7 @@ impl Host {
     pub(super) fn open(
         lab: &super::state::State,
         name: &str,
+        router_interface: &str,
         addresses: Addresses,
         nursery: Nursery,
         processes: Arc<Mutex<Vec<Process>>>,
@@ -52,7 +54,19 @@ impl Host {
         let namespace = Arc::new(namespace::open(&namespace_name)?);
         let name = name.to_owned();
         let runtime = Mutex::new(None);
-        let inner = Inner { name, namespace_name, namespace, addresses, run_dir, pin_dir, nursery, processes, runtime };
+        let router_interface = router_interface.to_owned();
+        let inner = Inner {
+            name,
+            namespace_name,
+            router_interface,
+            namespace,
+            addresses,
+            run_dir,
+            pin_dir,
+            nursery,
+            processes,
+            runtime,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -64,6 +78,11 @@ impl Host {
     /// The name for `ip netns exec`.
     pub fn namespace(&self) -> &str {
         &self.inner.namespace_name
+    }
+
+    /// The router's end of this host's link; for the router itself its bridge.
+    pub(super) fn router_interface(&self) -> &str {
+        &self.inner.router_interface
     }
 
     /// The host's own addresses; for the router those on the side of the fleet.

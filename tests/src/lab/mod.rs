@@ -16,11 +16,13 @@
 
 pub mod addresses;
 pub mod command;
+mod etcd;
 mod family;
 mod host;
 mod interrupt;
 mod namespace;
 mod nursery;
+mod partition;
 mod process;
 pub mod rough;
 mod runtime;
@@ -29,9 +31,11 @@ pub mod temper;
 mod topology;
 mod xdp_pass;
 
+pub use etcd::Etcd;
 pub use family::Family;
 pub use host::Host;
 pub use interrupt::clean_up_on_interrupt;
+pub use partition::Partition;
 pub use process::{LogMark, Process};
 pub use rustix::process::Signal;
 pub use topology::INTERFACE;
@@ -218,7 +222,12 @@ impl Lab {
 
     /// All hosts.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
-        [&self.router, &self.pusher].into_iter().chain(&self.nodes).chain(&self.stores).chain(&self.clients)
+        [&self.router].into_iter().chain(self.links())
+    }
+
+    /// All hosts but the router, which is at the other end of their links.
+    fn links(&self) -> impl Iterator<Item = &Host> {
+        [&self.pusher].into_iter().chain(&self.nodes).chain(&self.stores).chain(&self.clients)
     }
 }
 
@@ -264,13 +273,14 @@ impl Estate {
         let router_namespace = format!("{}-router", state.name);
         namespace::create(links.iter().map(|(_, link)| link.namespace.as_str()).chain([router_namespace.as_str()]))?;
         let nursery = Nursery::start()?;
-        let open = |name: &str, addresses| {
-            let host = Host::open(state, name, addresses, nursery.clone(), self.processes.clone())?;
+        let open = |name: &str, router_interface: &str, addresses| {
+            let host = Host::open(state, name, router_interface, addresses, nursery.clone(), self.processes.clone())?;
             host.set_sysctls(topology::early_sysctls())?;
             Ok::<Host, anyhow::Error>(host)
         };
-        let router = open("router", addresses::ROUTER_FLEET)?;
-        let hosts = links.iter().map(|(name, link)| open(name, link.addresses)).collect::<Result<Vec<Host>>>()?;
+        let router = open("router", BRIDGE, addresses::ROUTER_FLEET)?;
+        let hosts = links.iter().map(|(name, link)| open(name, &link.router_interface, link.addresses));
+        let hosts = hosts.collect::<Result<Vec<Host>>>()?;
         let links: Vec<Link> = links.into_iter().map(|(_, link)| link).collect();
 
         router.set_sysctls(topology::router_sysctls())?;
