@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use ringsteer::{
-    config::Config,
+    config::{Config, Overrides},
     control::{self, Follower, Publication},
     gateway::{Gateway, Limits},
     ring::{Epoch, MemberNumber, Ring},
@@ -34,7 +34,7 @@ use tokio_tungstenite::{
 const CONFIG: &str = r#"
     [node]
     name = "node-1"
-    member = 1
+    identity = "gateway-1.example:88"
     interfaces = ["eth0"]
 
     [secrets]
@@ -66,7 +66,7 @@ const CONFIG: &str = r#"
 "#;
 
 fn config() -> Config {
-    let mut config = Config::parse(CONFIG).unwrap();
+    let mut config = Config::parse(CONFIG, &Overrides::default()).unwrap();
     for service in &mut config.services {
         service.address.set_port(0);
     }
@@ -90,7 +90,8 @@ struct Agent {
 
 impl Agent {
     fn start(config: &Config) -> Self {
-        let publication = Publication::new(config.node.member, &config.ring(), config.services.clone());
+        let publication =
+            Publication::new(MemberNumber::new(1).unwrap(), config.ring().unwrap(), config.services.clone());
         let (publish, publications) = watch::channel(Arc::new(publication));
         let listener = control::listen(&config.node.socket).unwrap();
         let status = || unreachable!("a gateway asks for no status");
@@ -147,7 +148,7 @@ impl Node {
     }
 
     fn our_user(&self) -> String {
-        user_of(&self.config.ring(), 1)
+        user_of(self.config.ring().unwrap(), 1)
     }
 
     async fn connect(&self, user: &str) -> Client {
@@ -268,7 +269,7 @@ async fn a_violation_is_answered_with_its_code() {
 #[tokio::test]
 async fn a_push_reaches_every_session_of_its_user_and_nobody_else() {
     let node = Node::start().await;
-    let ring = node.config.ring();
+    let ring = node.config.ring().unwrap();
     let user = node.our_user();
     let other =
         (0..).map(|i| format!("other-{i}")).find(|other| ring.owner(other.as_bytes()).number.get() == 1).unwrap();
@@ -315,7 +316,7 @@ async fn a_push_reaches_every_session_of_its_user_and_nobody_else() {
 #[tokio::test]
 async fn user_ids_are_read_as_go_reads_them() {
     let node = Node::start().await;
-    let ring = node.config.ring();
+    let ring = node.config.ring().unwrap();
     let user =
         (0..).map(|i| format!("用户 +{i}#&")).find(|user| ring.owner(user.as_bytes()).number.get() == 1).unwrap();
     let escaped: String = user.bytes().map(|byte| format!("%{byte:02x}")).collect();
@@ -356,7 +357,7 @@ async fn a_handshake_may_arrive_in_any_pieces() {
 #[tokio::test]
 async fn another_nodes_user_is_sent_away_with_the_owners_name() {
     let node = Node::start().await;
-    let user = user_of(&node.config.ring(), 3);
+    let user = user_of(node.config.ring().unwrap(), 3);
 
     let response = node.refused(&user).await;
     assert_eq!(response.status(), 421);
@@ -478,7 +479,7 @@ async fn without_a_ring_nobody_is_let_in_and_without_an_agent_the_last_one_stays
 #[tokio::test]
 async fn a_new_ring_is_followed() {
     let node = Node::start().await;
-    let old = node.config.ring();
+    let old = node.config.ring().unwrap();
     // The same members without the third: some of its users are ours now.
     let members = old.members().iter().filter(|member| member.number.get() != 3).cloned().collect();
     let new = Ring::new(Epoch(2), old.algorithm(), members).unwrap();
@@ -490,7 +491,7 @@ async fn a_new_ring_is_followed() {
 
     let mut published = node.follower.published();
     let agent = node.agent.as_ref().unwrap();
-    agent.publish.send_replace(Arc::new(Publication::new(node.config.node.member, &new, vec![])));
+    agent.publish.send_replace(Arc::new(Publication::new(MemberNumber::new(1).unwrap(), &new, vec![])));
     let in_force =
         |epoch| move |p: &Option<Arc<control::Published>>| p.as_ref().is_some_and(|p| p.ring.epoch() == epoch);
     within(published.wait_for(in_force(Epoch(2)))).await.unwrap();

@@ -185,7 +185,7 @@ fn configuration(lab: &Lab, ring: &Ring, index: usize, options: &Options) -> Str
     let mut text = format!(
         r#"[node]
 name = "node-{number}"
-member = {number}
+identity = "{identity}"
 interfaces = ["eth0"]
 pin_dir = "{pin_dir}"
 socket = "{socket}"
@@ -199,6 +199,7 @@ current = "6c6162206f6e6c792c206e6f74207365"
 epoch = {epoch}
 "#,
         number = index + 1,
+        identity = ring.members()[index].identity,
         pin_dir = host.pin_dir().display(),
         socket = socket(host).display(),
         max_flows = options.max_flows,

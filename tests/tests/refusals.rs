@@ -51,7 +51,7 @@ fn a_refused_agent_says_why_and_leaves_nothing() -> Result<()> {
             good.replace("pin_dir = \"", "pin_dir = \"/tmp/ringsteer-none"),
             "BPF file system",
         ),
-        ("a foreign member", good.replace("member = 1\n", "member = 9\n"), "9"),
+        ("no secret", good.replace("current = ", "previous = "), "there is no secret"),
     ];
     for (what, text, expected) in cases {
         fs::write(&path, text)?;

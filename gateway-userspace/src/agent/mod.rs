@@ -19,7 +19,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya_log::EbpfLogger;
 use clap::Parser;
 use tokio::{
@@ -30,13 +30,14 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Membership},
     control::{self, AttachedMode, InterfaceStatus, ProgramStatus, Publication, Status},
     dataplane::{
         Dataplane, Settings,
         attach::{Attached, Mode},
         publish::{State, publish},
     },
+    ring::{Member, Ring},
 };
 
 /// Load the kernel programs, attach them, and publish the ring to them and to this node's gateway
@@ -88,14 +89,16 @@ impl Args {
         let programs = translate::programs(&mut dataplane)?;
         let agent =
             Arc::new(Agent { dataplane: Mutex::new(dataplane), attached, programs, started: SystemTime::now() });
-        info!(node = %config.node.name, epoch = config.ring().epoch().0, members = config.ring().members().len(), "steering");
+        let ring = ring_of(&config)?;
+        info!(node = %config.node.name, epoch = ring.epoch().0, members = ring.members().len(), "steering");
 
-        let (others, nodes) = watch::channel(other_nodes(&config));
-        let (published, publication) = watch::channel(Arc::new(publication_of(&config)));
+        let (others, nodes) = watch::channel(other_nodes(&config)?);
+        let (published, publication) = watch::channel(Arc::new(publication_of(&config)?));
         let (configured, configuration) = watch::channel(Arc::new(config));
         let status = {
             let (agent, configuration) = (Arc::clone(&agent), configuration.clone());
-            move || agent.status(&configuration.borrow())
+            let publication = publication.clone();
+            move || agent.status(&configuration.borrow(), &publication.borrow())
         };
         let (stop, stopped) = watch::channel(());
         let until_stopped = |mut stopped: watch::Receiver<()>| async move {
@@ -116,10 +119,10 @@ impl Args {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => match agent.reload(&self.config, &configured.borrow()) {
-                    Ok(config) => {
-                        info!(epoch = config.ring().epoch().0, "read the configuration again");
-                        others.send_replace(other_nodes(&config));
-                        published.send_replace(Arc::new(publication_of(&config)));
+                    Ok((config, publication, nodes)) => {
+                        info!(epoch = publication.ring.epoch.0, "read the configuration again");
+                        others.send_replace(nodes);
+                        published.send_replace(Arc::new(publication));
                         configured.send_replace(Arc::new(config));
                     }
                     Err(error) => warn!("the configuration stays as it was: {error:#}"),
@@ -135,23 +138,44 @@ impl Args {
     }
 }
 
+/// The ring in force.
+fn ring_of(config: &Config) -> Result<Ring> {
+    match &config.membership {
+        Membership::File { path: None } => config.ring().cloned().context("the configuration lists no ring"),
+        Membership::File { path: Some(path) } => Ok(config::load_ring(path)?),
+        Membership::Etcd(_) | Membership::Kubernetes(_) => bail!("this agent follows files only"),
+    }
+}
+
+/// This node as a member of `ring`.
+fn this_member<'ring>(ring: &'ring Ring, config: &Config) -> Result<&'ring Member> {
+    let identity = &config.node.identity;
+    ring.members()
+        .iter()
+        .find(|member| member.identity == *identity)
+        .with_context(|| format!("this node's `identity` is {identity}, and the ring has no such member; add it there"))
+}
+
 /// What the gateway of this node is told.
-fn publication_of(config: &Config) -> Publication {
-    Publication::new(config.node.member, &config.ring(), config.services.clone())
+fn publication_of(config: &Config) -> Result<Publication> {
+    let ring = ring_of(config)?;
+    Ok(Publication::new(this_member(&ring, config)?.number, &ring, config.services.clone()))
 }
 
 /// Where the other members are.
-fn other_nodes(config: &Config) -> Vec<IpAddr> {
-    let this = config.node.member;
-    config.ring().members().iter().filter(|member| member.number != this).map(|member| member.address.ip()).collect()
+fn other_nodes(config: &Config) -> Result<Vec<IpAddr>> {
+    let ring = ring_of(config)?;
+    let others = ring.members().iter().filter(|member| member.identity != config.node.identity);
+    Ok(others.map(|member| member.address.ip()).collect())
 }
 
 /// Puts the configuration into the maps.
 fn apply(dataplane: &mut Dataplane, config: &Config) -> Result<()> {
-    let services = translate::services(config)?;
+    let ring = ring_of(config)?;
+    let services = translate::services(config, &ring)?;
     let state = State {
-        ring: &config.ring(),
-        this: config.member(),
+        ring: &ring,
+        this: this_member(&ring, config)?,
         tunnel_port: config.node.tunnel_port,
         secrets: config.secrets()?.to_kernel(),
         services: &services,
@@ -161,7 +185,7 @@ fn apply(dataplane: &mut Dataplane, config: &Config) -> Result<()> {
 
 impl Agent {
     /// The configuration anew, in force. What is fixed at load time has to stay as it was.
-    fn reload(&self, path: &std::path::Path, old: &Config) -> Result<Config> {
+    fn reload(&self, path: &std::path::Path, old: &Config) -> Result<(Config, Publication, Vec<IpAddr>)> {
         let new = Config::load(path)?;
         let fixed = |node: &config::Node| {
             (
@@ -170,29 +194,31 @@ impl Agent {
                 node.socket.clone(),
                 node.max_flows,
                 node.handshake_slot_shift,
+                node.identity.clone(),
             )
         };
         anyhow::ensure!(
             fixed(&new.node) == fixed(&old.node),
-            "interfaces, pin_dir, socket, max_flows and handshake_slot_shift change only when the agent is restarted"
+            "interfaces, pin_dir, socket, max_flows, handshake_slot_shift and identity change only when the agent is restarted"
         );
         apply(&mut self.dataplane.lock().expect("nothing panics with the lock held"), &new)?;
-        Ok(new)
+        let (publication, others) = (publication_of(&new)?, other_nodes(&new)?);
+        Ok((new, publication, others))
     }
 
-    fn status(&self, config: &Config) -> Status {
+    fn status(&self, config: &Config, publication: &Publication) -> Status {
         let dataplane = self.dataplane.lock().expect("nothing panics with the lock held");
         let counters =
             dataplane.maps.stats().map(|stats| stats.named().map(|(name, value)| (name.into(), value)).collect());
         Status {
-            node: config.node.member,
+            node: publication.node,
             name: config.node.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             started_at_unix_s: self.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            epoch: config.ring().epoch(),
-            digest: config.ring().digest(),
-            members: config.ring().members().len() as u32,
+            epoch: publication.ring.epoch,
+            digest: publication.digest,
+            members: publication.ring.members.len() as u32,
             pin_dir: config.node.pin_dir.clone(),
             interfaces: self
                 .attached

@@ -9,6 +9,7 @@ use crate::{
     config::{Config, XdpMode},
     control::ProgramStatus,
     dataplane::{Dataplane, attach::Mode, publish::Service},
+    ring::Ring,
 };
 
 /// The modes to try, in this order.
@@ -21,8 +22,8 @@ pub fn modes(configured: XdpMode) -> Vec<Mode> {
 }
 
 /// The services, with the segment size their interfaces allow.
-pub fn services(config: &Config) -> Result<Vec<Service>> {
-    for member in config.ring().members() {
+pub fn services(config: &Config, ring: &Ring) -> Result<Vec<Service>> {
+    for member in ring.members() {
         ensure!(
             member.address.ip().is_ipv4(),
             "member {} has an IPv6 address; nodes need IPv4 ones so far",

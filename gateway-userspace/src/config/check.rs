@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::{Ipv4Addr, SocketAddr},
     ops::Range,
     path::PathBuf,
 };
@@ -10,35 +11,60 @@ use ringsteer_ebpf::layout::{flow::DEFAULT_MAX_FLOWS, service::MAX_SERVICES};
 use toml::Spanned;
 
 use super::{
-    Config, DEFAULT_PIN_DIR, DEFAULT_SOCKET, Gateway, MAX_MESSAGE_BYTES, MAX_NAME, MAX_SOCKET_PATH, Node, Parameter,
-    Problem, Secret, SecretSource, Serve, Service, file, service,
+    Config, DEFAULT_PIN_DIR, DEFAULT_SOCKET, Gateway, MAX_MESSAGE_BYTES, MAX_NAME, MAX_SOCKET_PATH, Membership,
+    Metrics, Node, Overrides, Parameter, Peers, Problem, Secret, SecretSource, Serve, Service, file, service,
 };
 use crate::ring::{Epoch, Identity, Member, MemberNumber, NodeAddress, Ring, RingError};
 
-/// A problem, and the bytes of the text it is about.
+/// A problem, and the bytes of the text it is about; none if it is about something outside the text.
 pub(super) struct Located {
     pub(super) problem: Problem,
-    pub(super) span: Range<usize>,
+    pub(super) span: Option<Range<usize>>,
 }
 
-type Checked<T> = Result<T, Located>;
+mod membership;
 
-/// The configuration that `file` describes.
-pub(super) fn config(file: file::File) -> Checked<Config> {
-    let ring = ring(file.ring)?;
-    let member_span = file.node.member.span();
-    let node = node(file.node)?;
-    if ring.member(node.member).is_none() {
-        return Err(Located { problem: Problem::NotInRing(node.member), span: member_span });
+pub(super) type Checked<T> = Result<T, Located>;
+
+/// The configuration that `file` describes, with `overrides` in place of what it says.
+pub(super) fn config(file: file::File, overrides: &Overrides) -> Checked<Config> {
+    let ring = file.ring.map(ring).transpose()?;
+    let (membership, bare_names) = match file.membership {
+        Some(table) => membership::check(table)?,
+        None => (Membership::File { path: None }, true),
+    };
+    let inline = membership == Membership::File { path: None };
+    if inline && ring.is_none() {
+        return Err(Located { problem: Problem::NoRing, span: None });
+    }
+    if let (false, Some(_)) = (inline, &ring) {
+        return Err(Located { problem: Problem::TwoRings, span: None });
+    }
+    let node = node(file.node, overrides, bare_names)?;
+    if let (Membership::Etcd(_), None) = (&membership, node.address) {
+        return Err(Located { problem: Problem::NoNodeAddress, span: None });
     }
     let (current, previous) = secrets(file.secrets)?;
-    Ok(Config { node, current, previous, ring, services: services(file.services)?, gateway: gateway(file.gateway)? })
+    Ok(Config {
+        node,
+        membership,
+        peers: Peers { port: number("port", file.peers.port, 6081, 1, u16::MAX)? },
+        metrics: Metrics {
+            agent: listen("agent", file.metrics.agent, 9600)?,
+            gateway: listen("gateway", file.metrics.gateway, 9601)?,
+        },
+        current,
+        previous,
+        ring,
+        services: services(file.services)?,
+        gateway: gateway(file.gateway)?,
+    })
 }
 
 /// Passes the value to `check`, and locates what it finds.
 fn located<T, U, E: Into<Problem>>(value: Spanned<T>, check: impl FnOnce(T) -> Result<U, E>) -> Checked<U> {
     let span = value.span();
-    check(value.into_inner()).map_err(|problem| Located { problem: problem.into(), span })
+    check(value.into_inner()).map_err(|problem| Located { problem: problem.into(), span: Some(span) })
 }
 
 /// The number under `key`, or its default, if it lies within the limits.
@@ -53,13 +79,36 @@ where
     })
 }
 
-fn node(file: file::Node) -> Checked<Node> {
+/// What the environment says, or else the file, through `check`.
+fn overridden<T, E: Into<Problem>>(
+    variable: &'static str,
+    said: Option<&String>,
+    file: Option<Spanned<String>>,
+    check: impl FnOnce(String) -> Result<T, E>,
+) -> Checked<Option<T>> {
+    match said {
+        Some(said) => check(said.clone()).map(Some).map_err(|problem| Located {
+            problem: Problem::Environment { variable, problem: Box::new(problem.into()) },
+            span: None,
+        }),
+        None => file.map(|value| located(value, check)).transpose(),
+    }
+}
+
+fn node(file: file::Node, overrides: &Overrides, bare_names: bool) -> Checked<Node> {
+    let missing = |key, variable| Located { problem: Problem::NoNodeKey { key, variable }, span: None };
+    let identity = if bare_names { Identity::port_optional } else { Identity::new };
+    let name = overridden("RINGSTEER_NODE_NAME", overrides.name.as_ref(), file.name, |name| {
+        let good = (1..=MAX_NAME).contains(&name.len()) && !name.contains(char::is_control);
+        if good { Ok(name) } else { Err(Problem::NodeName) }
+    })?;
+    let identity = overridden("RINGSTEER_NODE_IDENTITY", overrides.identity.as_ref(), file.identity, identity)?;
+    let address =
+        overridden("RINGSTEER_NODE_ADDRESS", overrides.address.as_ref(), file.address, NodeAddress::try_from)?;
     Ok(Node {
-        name: located(file.name, |name| {
-            let good = (1..=MAX_NAME).contains(&name.len()) && !name.contains(char::is_control);
-            if good { Ok(name) } else { Err(Problem::NodeName) }
-        })?,
-        member: located(file.member, MemberNumber::try_from)?,
+        name: name.ok_or_else(|| missing("name", "RINGSTEER_NODE_NAME"))?,
+        identity: identity.ok_or_else(|| missing("identity", "RINGSTEER_NODE_IDENTITY"))?,
+        address,
         interfaces: interfaces(file.interfaces)?,
         pin_dir: absolute("pin_dir", file.pin_dir)?.unwrap_or_else(|| DEFAULT_PIN_DIR.into()),
         socket: socket(file.socket)?,
@@ -76,7 +125,7 @@ fn interfaces(list: Spanned<Vec<Spanned<String>>>) -> Checked<Vec<String>> {
     let span = list.span();
     let list = list.into_inner();
     if list.is_empty() {
-        return Err(Located { problem: Problem::NoInterfaces, span });
+        return Err(Located { problem: Problem::NoInterfaces, span: Some(span) });
     }
     let mut seen = HashSet::new();
     list.into_iter()
@@ -111,7 +160,7 @@ fn socket(path: Option<Spanned<PathBuf>>) -> Checked<PathBuf> {
     let path = absolute("socket", Some(path))?.unwrap_or_default();
     let length = path.as_os_str().len();
     if length > MAX_SOCKET_PATH {
-        return Err(Located { problem: Problem::SocketPathTooLong(length), span });
+        return Err(Located { problem: Problem::SocketPathTooLong(length), span: Some(span) });
     }
     Ok(path)
 }
@@ -123,7 +172,7 @@ fn secrets(table: Spanned<file::Secrets>) -> Checked<(SecretSource, Option<Secre
     let previous = secret("previous", previous, ("previous_file", previous_file))?;
     match current {
         Some(current) => Ok((current, previous)),
-        None => Err(Located { problem: Problem::NoSecret, span }),
+        None => Err(Located { problem: Problem::NoSecret, span: Some(span) }),
     }
 }
 
@@ -133,14 +182,14 @@ fn secret(
     (file_key, file): (&'static str, Option<Spanned<PathBuf>>),
 ) -> Checked<Option<SecretSource>> {
     match (inline, file) {
-        (Some(_), Some(file)) => Err(Located { problem: Problem::TwoSecrets { key }, span: file.span() }),
+        (Some(_), Some(file)) => Err(Located { problem: Problem::TwoSecrets { key }, span: Some(file.span()) }),
         (Some(inline), None) => located(inline, |digits| Secret::from_hex(digits.as_bytes(), || format!("`{key}`")))
             .map(|secret| Some(SecretSource::Inline(secret))),
         (None, file) => Ok(absolute(file_key, file)?.map(SecretSource::File)),
     }
 }
 
-fn ring(table: Spanned<file::Ring>) -> Checked<Ring> {
+pub(super) fn ring(table: Spanned<file::Ring>) -> Checked<Ring> {
     let whole = table.span();
     let file::Ring { epoch, algorithm, allow_identities_without_port, members } = table.into_inner();
     let identity = if allow_identities_without_port { Identity::port_optional } else { Identity::new };
@@ -165,13 +214,13 @@ fn ring(table: Spanned<file::Ring>) -> Checked<Ring> {
             RingError::DuplicateIdentity { index, .. } => spans[index][1].clone(),
             RingError::DuplicateAddress { index, .. } => spans[index][2].clone(),
         };
-        Located { problem: error.into(), span }
+        Located { problem: error.into(), span: Some(span) }
     })
 }
 
 fn services(list: Vec<file::Service>) -> Checked<Vec<Service>> {
     if let Some(beyond) = list.get(MAX_SERVICES) {
-        return Err(Located { problem: Problem::TooManyServices(list.len()), span: beyond.name.span() });
+        return Err(Located { problem: Problem::TooManyServices(list.len()), span: Some(beyond.name.span()) });
     }
     let mut names = HashSet::new();
     let mut addresses = HashMap::new();
@@ -191,11 +240,21 @@ fn services(list: Vec<file::Service>) -> Checked<Vec<Service>> {
             })?;
             let parameter = service.parameter.map(|name| located(name, Parameter::try_from)).transpose()?;
             if service.serve != Serve::None && parameter.is_none() {
-                return Err(Located { problem: Problem::ServedWithoutParameter(name), span: name_span });
+                return Err(Located { problem: Problem::ServedWithoutParameter(name), span: Some(name_span) });
             }
             Ok(Service { name, address, parameter, serve: service.serve })
         })
         .collect()
+}
+
+/// Where to listen; the empty string says nowhere.
+fn listen(key: &'static str, address: Option<Spanned<String>>, default_port: u16) -> Checked<Option<SocketAddr>> {
+    let Some(address) = address else { return Ok(Some((Ipv4Addr::LOCALHOST, default_port).into())) };
+    located(address, |text| match text.parse() {
+        _ if text.is_empty() => Ok(None),
+        Ok(address) => Ok(Some(address)),
+        Err(_) => Err(Problem::ListenAddress { key, text }),
+    })
 }
 
 fn gateway(file: file::Gateway) -> Checked<Gateway> {

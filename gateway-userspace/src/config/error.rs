@@ -12,7 +12,7 @@ use std::{
 use ringsteer_ebpf::layout::service::{MAX_PARAMETER, MAX_SERVICES};
 
 use super::{MAX_CONFIG_BYTES, MAX_NAME, MAX_SOCKET_PATH};
-use crate::ring::{IdentityError, MemberNumber, MemberNumberError, NodeAddressError, RingError};
+use crate::ring::{IdentityError, MemberNumberError, NodeAddressError, RingError};
 
 /// The configuration cannot be used: where, what is wrong, and how to mend it. Trying again without a change will not
 /// help.
@@ -42,12 +42,73 @@ pub enum Problem {
     /// A number that names no member.
     #[error(transparent)]
     MemberNumber(#[from] MemberNumberError),
-    /// `node.member` is in no `[[ring.members]]`.
+    /// A value that every node needs.
+    #[error("the `[node]` table has no `{key}`; set it there, or {variable} in the environment")]
+    NoNodeKey {
+        /// Which.
+        key: &'static str,
+        /// What may be set instead.
+        variable: &'static str,
+    },
+    /// A variable of the environment is wrong.
+    #[error("the environment's {variable}: {problem}")]
+    Environment {
+        /// Which.
+        variable: &'static str,
+        /// What is wrong with it.
+        problem: Box<Problem>,
+    },
+    /// The node cannot announce where it is.
     #[error(
-        "`member = {0}`, but no `[[ring.members]]` has that number; set it to this node's number, or add this node to \
-         the ring"
+        "with etcd each node announces where it is: set `address` in `[node]`, or RINGSTEER_NODE_ADDRESS in the \
+         environment, to this node's own address"
     )]
-    NotInRing(MemberNumber),
+    NoNodeAddress,
+    /// No place that a ring could come from.
+    #[error("there is no ring; list its members in `[ring]`, or say in `[membership]` where they are kept")]
+    NoRing,
+    /// Two places that a ring could come from.
+    #[error(
+        "`[ring]` lists members, and `[membership]` names another place for them; keep one, for two rings are one too many"
+    )]
+    TwoRings,
+    /// A key that the chosen source of membership has no use for.
+    #[error("`{key}` means nothing with `source = \"{source_name}\"`; remove it, or choose the source it belongs to")]
+    ForeignKey {
+        /// Which.
+        key: &'static str,
+        /// The source.
+        source_name: &'static str,
+    },
+    /// A key that the chosen source of membership cannot do without.
+    #[error("`source = \"{source_name}\"` needs `{key}`: {meaning}")]
+    MissingKey {
+        /// Which.
+        key: &'static str,
+        /// The source.
+        source_name: &'static str,
+        /// What it says.
+        meaning: &'static str,
+    },
+    /// Not a URL of etcd.
+    #[error("the endpoint {0:?} must be a URL such as \"http://198.51.100.5:2379\" or \"https://etcd.example:2379\"")]
+    Endpoint(String),
+    /// A prefix that would mix our keys with others.
+    #[error("the prefix {0:?} must begin and end with a slash, such as \"/ringsteer/\"")]
+    Prefix(String),
+    /// A name that Kubernetes would not take.
+    #[error("{0:?} is no name of a Kubernetes object: lower-case letters, digits, `-` and `.`, at most 253 of them")]
+    KubernetesName(String),
+    /// Not an address and port to listen on.
+    #[error(
+        "`{key} = {text:?}` must be an address and a port to listen on, such as \"127.0.0.1:9600\", or \"\" for none"
+    )]
+    ListenAddress {
+        /// Which.
+        key: &'static str,
+        /// As written.
+        text: String,
+    },
     /// The programs would attach nowhere.
     #[error("`interfaces` is empty; list those on which clients and nodes reach this one, such as [\"eth0\"]")]
     NoInterfaces,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Serve, XdpMode};
+use super::{KubernetesMode, Serve, XdpMode};
 use crate::ring::{Algorithm, MemberState};
 
 #[derive(Deserialize)]
@@ -13,7 +13,12 @@ use crate::ring::{Algorithm, MemberState};
 pub(super) struct File {
     pub(super) node: Node,
     pub(super) secrets: Spanned<Secrets>,
-    pub(super) ring: Spanned<Ring>,
+    pub(super) ring: Option<Spanned<Ring>>,
+    pub(super) membership: Option<Spanned<Membership>>,
+    #[serde(default)]
+    pub(super) peers: Peers,
+    #[serde(default)]
+    pub(super) metrics: Metrics,
     #[serde(default)]
     pub(super) services: Vec<Service>,
     #[serde(default)]
@@ -23,8 +28,9 @@ pub(super) struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Node {
-    pub(super) name: Spanned<String>,
-    pub(super) member: Spanned<i64>,
+    pub(super) name: Option<Spanned<String>>,
+    pub(super) identity: Option<Spanned<String>>,
+    pub(super) address: Option<Spanned<String>>,
     pub(super) interfaces: Spanned<Vec<Spanned<String>>>,
     pub(super) pin_dir: Option<Spanned<PathBuf>>,
     pub(super) socket: Option<Spanned<PathBuf>>,
@@ -43,6 +49,60 @@ pub(super) struct Secrets {
     pub(super) current_file: Option<Spanned<PathBuf>>,
     pub(super) previous: Option<Spanned<String>>,
     pub(super) previous_file: Option<Spanned<PathBuf>>,
+}
+
+/// A file that holds a ring and nothing else.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RingFile {
+    pub(super) ring: Spanned<Ring>,
+}
+
+/// All keys of all sources: an enumeration by `source` would cost the places of the values.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Membership {
+    pub(super) source: Spanned<Source>,
+    pub(super) path: Option<Spanned<PathBuf>>,
+    pub(super) endpoints: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) prefix: Option<Spanned<String>>,
+    pub(super) lease_ttl_s: Option<Spanned<i64>>,
+    pub(super) username: Option<Spanned<String>>,
+    pub(super) password_file: Option<Spanned<PathBuf>>,
+    pub(super) ca_file: Option<Spanned<PathBuf>>,
+    pub(super) cert_file: Option<Spanned<PathBuf>>,
+    pub(super) key_file: Option<Spanned<PathBuf>>,
+    pub(super) namespace: Option<Spanned<String>>,
+    pub(super) service: Option<Spanned<String>>,
+    pub(super) port: Option<Spanned<i64>>,
+    pub(super) config_map: Option<Spanned<String>>,
+    pub(super) mode: Option<Spanned<KubernetesMode>>,
+    pub(super) instance: Option<Spanned<String>>,
+    pub(super) replicas: Option<Spanned<i64>>,
+    pub(super) grace_s: Option<Spanned<i64>>,
+    pub(super) algorithm: Option<Spanned<Algorithm>>,
+    pub(super) allow_identities_without_port: Option<Spanned<bool>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Source {
+    File,
+    Etcd,
+    Kubernetes,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Peers {
+    pub(super) port: Option<Spanned<i64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) agent: Option<Spanned<String>>,
+    pub(super) gateway: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

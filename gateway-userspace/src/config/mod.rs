@@ -8,12 +8,15 @@
 //! | `file` | the shape of the file, and where each value stands |
 //! | `check` | from that shape to a [`Config`] |
 //! | `error` | everything that can be wrong |
-//! | `secret`, `service` | the types of those tables |
+//! | `membership`, `secret`, `service` | the types of those tables |
+//! | `overrides` | what the environment says instead |
 #![forbid(unsafe_code)]
 
 mod check;
 mod error;
 mod file;
+mod membership;
+mod overrides;
 mod secret;
 mod service;
 #[cfg(test)]
@@ -22,17 +25,20 @@ mod tests;
 use std::{
     fs,
     io::Read as _,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::{
     error::{ConfigError, Problem},
+    membership::{Etcd, Kubernetes, KubernetesMode, Login, Membership, NewRing, Tls},
+    overrides::Overrides,
     secret::{Secret, SecretSource, Secrets},
     service::{Parameter, Serve, Service},
 };
-use crate::ring::{Member, MemberNumber, Ring};
+use crate::ring::{Identity, NodeAddress, Ring};
 
 /// Where the configuration is looked for unless the command line names another file.
 pub const DEFAULT_PATH: &str = "/etc/ringsteer/ringsteer.toml";
@@ -63,11 +69,17 @@ pub struct Config {
     pub node: Node,
     /// What is steered, in the file's order.
     pub services: Vec<Service>,
+    /// Where the ring comes from.
+    pub membership: Membership,
+    /// How nodes talk to each other.
+    pub peers: Peers,
+    /// Where metrics are served.
+    pub metrics: Metrics,
     /// How our gateway behaves.
     pub gateway: Gateway,
     current: SecretSource,
     previous: Option<SecretSource>,
-    ring: Ring,
+    ring: Option<Ring>,
 }
 
 /// The `[node]` table.
@@ -75,8 +87,11 @@ pub struct Config {
 pub struct Node {
     /// How this node calls itself in answers. One line of free text.
     pub name: String,
-    /// Our number in the ring. The ring has such a member.
-    pub member: MemberNumber,
+    /// What the ring hashes for this node, and so which of its members we are. A node whose identity is in no ring is an
+    /// edge that owns nothing.
+    pub identity: Identity,
+    /// Where packets to this node go. Known where the node announces itself; else the ring says it.
+    pub address: Option<NodeAddress>,
     /// Where `steer` and `admit` attach. Not empty, no repeats; whether they exist is for the agent to find out.
     pub interfaces: Vec<String>,
     /// Where programs, maps and links are pinned.
@@ -111,6 +126,22 @@ pub enum XdpMode {
     Generic,
 }
 
+/// The `[peers]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// TCP port of the links between nodes; the same on all of them.
+    pub port: u16,
+}
+
+/// The `[metrics]` table: where `/metrics`, `/healthz` and `/readyz` are served, if they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// By the agent.
+    pub agent: Option<SocketAddr>,
+    /// By the gateway.
+    pub gateway: Option<SocketAddr>,
+}
+
 /// The `[gateway]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
@@ -121,45 +152,28 @@ pub struct Gateway {
 // === impl Config ===
 
 impl Config {
-    /// The configuration in the file at `path`.
+    /// The configuration in the file at `path`, and what the environment says instead ([`Overrides`]).
     ///
     /// # Errors
     /// If the file cannot be read, or what it says cannot be used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let read = || {
-            let mut text = String::new();
-            fs::File::open(path)?.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text)?;
-            Ok(text)
-        };
-        let parsed = match read() {
-            Ok(text) if text.len() as u64 > MAX_CONFIG_BYTES => Err(ConfigError::elsewhere(Problem::FileTooLarge)),
-            Ok(text) => Self::parse(&text),
-            Err(error) => Err(ConfigError::elsewhere(Problem::Unreadable(error))),
-        };
-        parsed.map_err(|error| error.in_file(path))
+        read(path)
+            .and_then(|text| Self::parse(&text, &Overrides::from_environment()))
+            .map_err(|error| error.in_file(path))
     }
 
     /// The configuration in `text`.
     ///
     /// # Errors
     /// If it is no TOML of the right shape, or what it says cannot be used.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let file = toml::from_str(text).map_err(|error| {
-            let problem = Problem::Toml(error.message().to_owned());
-            ConfigError::at(text, error.span(), problem)
-        })?;
-        check::config(file).map_err(|located| ConfigError::at(text, Some(located.span), located.problem))
+    pub fn parse(text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
+        parse(text, |file| check::config(file, overrides))
     }
 
-    /// The ring with the members listed. For the agent, which publishes it: everybody else follows what is published
-    /// (promise 1).
-    pub fn ring(&self) -> Ring {
-        self.ring.clone()
-    }
-
-    /// This node as a member of the ring listed.
-    pub fn member(&self) -> &Member {
-        self.ring.member(self.node.member).expect("a checked configuration names a member of its ring")
+    /// The ring that stands in the configuration itself, if one does. For [`Membership::File`] without a path;
+    /// everybody else follows what is published (promise 1).
+    pub fn ring(&self) -> Option<&Ring> {
+        self.ring.as_ref()
     }
 
     /// The fleet secrets; reads their files.
@@ -172,4 +186,45 @@ impl Config {
             previous: self.previous.as_ref().map(SecretSource::read).transpose()?,
         })
     }
+}
+
+/// The ring in a file that holds nothing else.
+///
+/// # Errors
+/// If the file cannot be read, or is no ring.
+pub fn load_ring(path: &Path) -> Result<Ring, ConfigError> {
+    read(path).and_then(|text| parse_ring(&text)).map_err(|error| error.in_file(path))
+}
+
+/// The ring in a text that holds nothing else.
+///
+/// # Errors
+/// If it is no TOML of the right shape, or the members make no ring.
+pub fn parse_ring(text: &str) -> Result<Ring, ConfigError> {
+    parse(text, |file: file::RingFile| check::ring(file.ring))
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let mut text = String::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text))
+        .map_err(|error| ConfigError::elsewhere(Problem::Unreadable(error)))?;
+    if text.len() as u64 > MAX_CONFIG_BYTES {
+        return Err(ConfigError::elsewhere(Problem::FileTooLarge));
+    }
+    Ok(text)
+}
+
+fn parse<F: DeserializeOwned, T>(
+    text: &str,
+    check: impl FnOnce(F) -> Result<T, check::Located>,
+) -> Result<T, ConfigError> {
+    let file = toml::from_str(text).map_err(|error| {
+        let problem = Problem::Toml(error.message().to_owned());
+        ConfigError::at(text, error.span(), problem)
+    })?;
+    check(file).map_err(|located| match located.span {
+        Some(span) => ConfigError::at(text, Some(span), located.problem),
+        None => ConfigError::elsewhere(located.problem),
+    })
 }

@@ -7,7 +7,7 @@ use crate::ring::Epoch;
 
 const SMALLEST: &str = r#"[node]
 name = "node-1"
-member = 1
+identity = "gw-0.example:88"
 interfaces = ["eth0"]
 
 [secrets]
@@ -37,11 +37,15 @@ address = "192.0.2.1:10002"
 parameter = "recvID"
 "#;
 
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, &Overrides::default())
+}
+
 /// What is said about [`SMALLEST`] with `from` (which stands there once) changed into `to`.
 #[track_caller]
 fn complaint(from: &str, to: &str) -> String {
     assert_eq!(SMALLEST.matches(from).count(), 1, "{from:?} must stand in the text once");
-    match Config::parse(&SMALLEST.replace(from, to)) {
+    match parse(&SMALLEST.replace(from, to)) {
         Ok(_) => panic!("{from:?} became {to:?}, and nobody complained"),
         Err(error) => error.to_string(),
     }
@@ -54,10 +58,11 @@ fn refused(from: &str, to: &str, message: &str) {
 
 #[test]
 fn the_smallest_file_has_the_defaults() {
-    let config = Config::parse(SMALLEST).unwrap();
+    let config = parse(SMALLEST).unwrap();
     let Node {
         name,
-        member,
+        identity,
+        address,
         interfaces,
         pin_dir,
         socket,
@@ -67,18 +72,23 @@ fn the_smallest_file_has_the_defaults() {
         flow_idle_s,
         handshake_slot_shift,
     } = config.node.clone();
-    assert_eq!((name.as_str(), member.get(), interfaces), ("node-1", 1, vec!["eth0".to_owned()]));
+    assert_eq!((name.as_str(), identity.as_str(), address), ("node-1", "gw-0.example:88", None));
+    assert_eq!(interfaces, ["eth0"]);
     assert_eq!(pin_dir, Path::new("/sys/fs/bpf/ringsteer"));
     assert_eq!(socket, Path::new("/run/ringsteer/agent.sock"));
     assert_eq!((tunnel_port, max_flows, xdp_mode), (6080, 1_048_576, XdpMode::Auto));
     assert_eq!((flow_idle_s, handshake_slot_shift), (8000, 36));
     assert_eq!(config.gateway.max_message_bytes, 51_200);
 
-    let ring = config.ring();
+    assert_eq!(config.membership, Membership::File { path: None });
+    assert_eq!(config.peers.port, 6081);
+    assert_eq!(config.metrics.agent, Some("127.0.0.1:9600".parse().unwrap()));
+    assert_eq!(config.metrics.gateway, Some("127.0.0.1:9601".parse().unwrap()));
+
+    let ring = config.ring().unwrap();
     assert_eq!((ring.epoch(), ring.algorithm().to_string()), (Epoch(1), "openim".to_owned()));
     assert_eq!(ring.members()[1].identity.as_str(), "gw-1.example:88");
     assert_eq!(ring.members()[1].address.to_string(), "198.51.100.12");
-    assert_eq!(config.member(), &ring.members()[0]);
 
     let [websocket, push] = &config.services[..] else { panic!() };
     assert_eq!((websocket.name.as_str(), websocket.serve), ("websocket", Serve::None));
@@ -91,7 +101,8 @@ fn every_key_is_heard() {
     let text = r#"
         [node]
         name = "Knoten eins, hinten links"
-        member = 7
+        identity = "gw-0"
+        address = "2001:db8::7"
         interfaces = ["eth0", "eth1"]
         pin_dir = "/tmp/pins"
         socket = "/tmp/agent.sock"
@@ -118,11 +129,17 @@ fn every_key_is_heard() {
         serve = "websocket"
         [gateway]
         max_message_bytes = 1000
+        [peers]
+        port = 7000
+        [metrics]
+        agent = ""
+        gateway = "[::]:9000"
     "#;
-    let config = Config::parse(text).unwrap();
+    let config = parse(text).unwrap();
     let expected = Node {
         name: "Knoten eins, hinten links".into(),
-        member: MemberNumber::new(7).unwrap(),
+        identity: Identity::port_optional("gw-0").unwrap(),
+        address: Some("2001:db8::7".parse().unwrap()),
         interfaces: vec!["eth0".into(), "eth1".into()],
         pin_dir: "/tmp/pins".into(),
         socket: "/tmp/agent.sock".into(),
@@ -133,8 +150,11 @@ fn every_key_is_heard() {
         handshake_slot_shift: 30,
     };
     assert_eq!(config.node, expected);
-    assert_eq!(config.ring().epoch(), Epoch(12));
-    assert_eq!(config.member().identity.as_str(), "gw-0");
+    let ring = config.ring().unwrap();
+    assert_eq!(ring.epoch(), Epoch(12));
+    assert_eq!(ring.members()[0].identity, config.node.identity);
+    assert_eq!((config.peers.port, config.metrics.agent), (7000, None));
+    assert_eq!(config.metrics.gateway, Some("[::]:9000".parse().unwrap()));
     assert_eq!(config.services[0].parameter, None);
     assert_eq!(config.services[1].address, "192.0.2.1:80".parse::<SocketAddr>().unwrap());
     assert_eq!(config.services[1].serve, Serve::Websocket);
@@ -151,12 +171,12 @@ fn the_shape_of_the_file() {
         "epoch = 1\nepok = 2",
         "line 11: unknown field `epok`, expected one of `epoch`, `algorithm`, `allow_identities_without_port`, `members`",
     );
-    refused("member = 1\n", "", "line 1: missing field `member`");
+    refused("interfaces = [\"eth0\"]\n", "", "line 1: missing field `interfaces`");
     refused("epoch = 1", "epoch = \"1\"", "line 10: invalid type: string \"1\", expected u64");
     refused("epoch = 1", "epoch = 1\nalgorithm = \"ketama\"", "line 11: unknown variant `ketama`, expected `openim`");
     refused(
-        "member = 1\n",
-        "member = 1\nxdp_mode = \"fast\"\n",
+        "interfaces",
+        "xdp_mode = \"fast\"\ninterfaces",
         "line 4: unknown variant `fast`, expected one of `auto`, `native`, `generic`",
     );
     refused("[ring]", "[ring", "line 9: unclosed table, expected `]`");
@@ -168,12 +188,15 @@ fn the_node() {
     refused("\"node-1\"", "\"\"", &format!("line 2: {name}"));
     refused("\"node-1\"", "\"a\\r\\nb\"", &format!("line 2: {name}"));
     refused("\"node-1\"", &format!("\"{}\"", "x".repeat(129)), &format!("line 2: {name}"));
-    refused("member = 1\n", "member = 4096\n", "line 3: 4096 is no member number; numbers run from 1 to 4095");
     refused(
-        "member = 1\n",
-        "member = 3\n",
-        "line 3: `member = 3`, but no `[[ring.members]]` has that number; set it to this node's number, or add this node \
-         to the ring",
+        "identity = \"gw-0.example:88\"\ninterfaces",
+        "interfaces",
+        "the `[node]` table has no `identity`; set it there, or RINGSTEER_NODE_IDENTITY in the environment",
+    );
+    refused(
+        "interfaces",
+        "address = \"gw-0\"\ninterfaces",
+        "line 4: \"gw-0\" is no IP address; write the node's own address, such as 198.51.100.11, without a port",
     );
     refused(
         "[\"eth0\"]",
@@ -187,11 +210,11 @@ fn the_node() {
     }
     for (key, value) in [("pin_dir", "pins"), ("socket", "./agent.sock")] {
         let message = format!("line 4: `{key} = {value:?}` must be an absolute path");
-        refused("member = 1\n", &format!("member = 1\n{key} = {value:?}\n"), &message);
+        refused("interfaces", &format!("{key} = {value:?}\ninterfaces"), &message);
     }
     refused(
-        "member = 1\n",
-        &format!("member = 1\nsocket = \"/{}\"\n", "x".repeat(103)),
+        "interfaces",
+        &format!("socket = \"/{}\"\ninterfaces", "x".repeat(103)),
         "line 4: `socket` is 104 bytes long, and the kernel takes 103; choose a shorter path",
     );
 }
@@ -205,11 +228,11 @@ fn numbers_have_limits() {
         ("handshake_slot_shift", 28, 40),
     ] {
         for value in [smallest, largest] {
-            Config::parse(&SMALLEST.replace("member = 1\n", &format!("member = 1\n{key} = {value}\n"))).unwrap();
+            parse(&SMALLEST.replace("interfaces", &format!("{key} = {value}\ninterfaces"))).unwrap();
         }
         for value in [smallest - 1, largest + 1, -1, i64::MAX] {
             let message = format!("line 4: `{key} = {value}` is out of range; it goes from {smallest} to {largest}");
-            refused("member = 1\n", &format!("member = 1\n{key} = {value}\n"), &message);
+            refused("interfaces", &format!("{key} = {value}\ninterfaces"), &message);
         }
     }
     for value in [0, (16 << 20) + 1] {
@@ -263,10 +286,7 @@ fn the_ring_as_a_whole() {
     let members = SMALLEST.find("[[ring.members]]").unwrap()..SMALLEST.find("[[services]]").unwrap();
     let mut without = SMALLEST.to_owned();
     without.replace_range(members.clone(), "");
-    assert_eq!(
-        Config::parse(&without).unwrap_err().to_string(),
-        "line 9: the ring has no members; list at least this node"
-    );
+    assert_eq!(parse(&without).unwrap_err().to_string(), "line 9: the ring has no members; list at least this node");
     let mut crowded = SMALLEST.to_owned();
     let members_text: String = (1..=1639)
         .map(|number: u16| {
@@ -276,7 +296,7 @@ fn the_ring_as_a_whole() {
         .collect();
     crowded.replace_range(members, &members_text);
     assert_eq!(
-        Config::parse(&crowded).unwrap_err().to_string(),
+        parse(&crowded).unwrap_err().to_string(),
         "line 9: the ring has 1639 members, and `openim` has room for 1638; remove some"
     );
 }
@@ -324,7 +344,7 @@ fn the_services() {
         .map(|number| format!("[[services]]\nname = \"s{number}\"\naddress = \"192.0.2.2:{number}\"\n"))
         .collect();
     assert_eq!(
-        Config::parse(&(SMALLEST.to_owned() + &crowd)).unwrap_err().to_string(),
+        parse(&(SMALLEST.to_owned() + &crowd)).unwrap_err().to_string(),
         "line 794: there are 257 services, and a node has room for 256; remove some"
     );
 }
@@ -364,7 +384,7 @@ fn a_secret_is_32_hexadecimal_digits() {
 fn a_secret_can_stand_in_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("secret");
-    let config = Config::parse(&SMALLEST.replace(CURRENT, &format!("current_file = {path:?}\n"))).unwrap();
+    let config = parse(&SMALLEST.replace(CURRENT, &format!("current_file = {path:?}\n"))).unwrap();
 
     let missing = config.secrets().unwrap_err().to_string();
     assert_eq!(
@@ -376,7 +396,7 @@ fn a_secret_can_stand_in_a_file() {
         )
     );
     fs::write(&path, "000102030405060708090a0b0c0d0e0f\n").unwrap();
-    assert_eq!(config.secrets().unwrap(), Config::parse(SMALLEST).unwrap().secrets().unwrap());
+    assert_eq!(config.secrets().unwrap(), parse(SMALLEST).unwrap().secrets().unwrap());
     // Without a previous one the kernel gets the current one twice.
     let kernel = config.secrets().unwrap().to_kernel();
     assert_eq!(kernel.current, kernel.previous);
@@ -395,7 +415,7 @@ fn a_secret_can_stand_in_a_file() {
 
 #[test]
 fn a_secret_is_never_printed() {
-    let config = Config::parse(SMALLEST).unwrap();
+    let config = parse(SMALLEST).unwrap();
     let printed = format!("{config:?} {:?}", config.secrets().unwrap());
     assert!(printed.contains("Secret(…)"));
     assert!(!printed.contains("0a0b0c") && !printed.contains("10, 11, 12"), "{printed}");
@@ -440,4 +460,113 @@ fn an_error_names_the_file() {
     );
     fs::write(&path, SMALLEST).unwrap();
     assert_eq!(Config::load(&path).unwrap().node.name, "node-1");
+}
+
+/// [`SMALLEST`] with this `[membership]` in place of its `[ring]`.
+fn with_membership(table: &str) -> String {
+    let ring = SMALLEST.find("[ring]").unwrap()..SMALLEST.find("[[services]]").unwrap();
+    let mut text = SMALLEST.to_owned();
+    text.replace_range(ring, &format!("[membership]\n{table}\n"));
+    text
+}
+
+#[test]
+fn membership_by_file() {
+    let config = parse(&with_membership("source = \"file\"\npath = \"/etc/ringsteer/ring.toml\"")).unwrap();
+    assert_eq!(config.membership, Membership::File { path: Some("/etc/ringsteer/ring.toml".into()) });
+    assert!(config.ring().is_none());
+    let ring =
+        parse_ring("[ring]\nepoch = 3\nmembers = [{ number = 1, identity = \"a:88\", address = \"198.51.100.1\" }]");
+    assert_eq!(ring.unwrap().epoch(), Epoch(3));
+    let error = parse_ring("[ring]\nepoch = 3\n[node]\n").unwrap_err().to_string();
+    assert_eq!(error, "line 3: unknown field `node`, expected `ring`");
+}
+
+#[test]
+fn membership_by_etcd() {
+    let table = "source = \"etcd\"\nendpoints = [\"http://198.51.100.5:2379\"]";
+    let config =
+        parse(&with_membership(table).replace("interfaces", "address = \"198.51.100.11\"\ninterfaces")).unwrap();
+    let Membership::Etcd(etcd) = config.membership else { panic!() };
+    assert_eq!((etcd.prefix.as_str(), etcd.lease_ttl_s, etcd.new_ring.grace_s), ("/ringsteer/", 5, 10));
+    assert_eq!((etcd.login, etcd.tls, etcd.endpoints.len()), (None, None, 1));
+    let error = parse(&with_membership(table)).unwrap_err().to_string();
+    assert!(error.starts_with("with etcd each node announces where it is: set `address` in `[node]`"), "{error}");
+    for (table, expected) in [
+        ("source = \"etcd\"", "line 10: `source = \"etcd\"` needs `endpoints`: the URLs of etcd's members"),
+        (
+            "source = \"etcd\"\nendpoints = [\"198.51.100.5:2379\"]",
+            "line 11: the endpoint \"198.51.100.5:2379\" must be a URL such as \"http://198.51.100.5:2379\" or \
+             \"https://etcd.example:2379\"",
+        ),
+        (
+            "source = \"etcd\"\nendpoints = [\"http://a\"]\nprefix = \"x\"",
+            "line 12: the prefix \"x\" must begin and end with a slash, such as \"/ringsteer/\"",
+        ),
+        (
+            "source = \"etcd\"\nendpoints = [\"http://a\"]\nusername = \"u\"",
+            "line 10: `source = \"etcd\"` needs `password_file`: the file with the password of `username`",
+        ),
+        (
+            "source = \"etcd\"\nendpoints = [\"http://a\"]\nservice = \"u\"",
+            "line 12: `service` means nothing with `source = \"etcd\"`; remove it, or choose the source it belongs to",
+        ),
+    ] {
+        assert_eq!(parse(&with_membership(table)).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn membership_by_kubernetes() {
+    let config = parse(&with_membership("source = \"kubernetes\"\nservice = \"gateways\"")).unwrap();
+    let Membership::Kubernetes(kubernetes) = config.membership else { panic!() };
+    assert_eq!((kubernetes.port, kubernetes.config_map.as_str()), (88, "ringsteer-ring"));
+    assert_eq!((kubernetes.mode, kubernetes.namespace), (KubernetesMode::Endpoints, None));
+    for (table, expected) in [
+        (
+            "source = \"kubernetes\"",
+            "line 10: `source = \"kubernetes\"` needs `service`: the service whose endpoints are the members",
+        ),
+        (
+            "source = \"kubernetes\"\nservice = \"g\"\nmode = \"openim-statefulset\"",
+            "line 10: `source = \"kubernetes\"` needs `instance`: the name of OpenIM's release, which its pods are named \
+             after",
+        ),
+        (
+            "source = \"kubernetes\"\nservice = \"G g\"",
+            "line 11: \"G g\" is no name of a Kubernetes object: lower-case letters, digits, `-` and `.`, at most 253 of \
+             them",
+        ),
+    ] {
+        assert_eq!(parse(&with_membership(table)).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn one_place_for_the_ring() {
+    let none = parse(&with_membership("source = \"file\"")).unwrap_err().to_string();
+    assert_eq!(none, "there is no ring; list its members in `[ring]`, or say in `[membership]` where they are kept");
+    let two = parse(&(SMALLEST.to_owned() + "[membership]\nsource = \"file\"\npath = \"/r.toml\"\n"));
+    assert_eq!(
+        two.unwrap_err().to_string(),
+        "`[ring]` lists members, and `[membership]` names another place for them; keep one, for two rings are one too many"
+    );
+}
+
+#[test]
+fn the_environment_goes_before_the_file() {
+    let overrides = Overrides {
+        name: Some("from outside".into()),
+        identity: Some("gw-1.example:88".into()),
+        address: Some("198.51.100.12".into()),
+    };
+    let config = Config::parse(SMALLEST, &overrides).unwrap();
+    assert_eq!((config.node.name.as_str(), config.node.identity.as_str()), ("from outside", "gw-1.example:88"));
+    assert_eq!(config.node.address.unwrap().to_string(), "198.51.100.12");
+    let wrong = Overrides { address: Some("x".into()), ..overrides };
+    assert_eq!(
+        Config::parse(SMALLEST, &wrong).unwrap_err().to_string(),
+        "the environment's RINGSTEER_NODE_ADDRESS: \"x\" is no IP address; write the node's own address, such as \
+         198.51.100.11, without a port"
+    );
 }
