@@ -11,10 +11,38 @@
 //!   stays in force; when that is over, the next ring or [`Event::Well`] says so;
 //! * nothing is lost: after an outage the newest ring is told, whether or not those between were seen.
 
+//!
+//! | file | subject |
+//! |---|---|
+//! | `order` | what to tell of what is found, pure |
+//! | `file` | a file |
+//! | `contract` | the promises above, as tests that every source passes |
+
+#[cfg(test)]
+pub(crate) mod contract;
+mod file;
+mod order;
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
-use crate::ring::{Identity, MemberState, NodeAddress, Ring};
+pub use self::{file::FileSource, order::Order};
+use crate::{
+    config::{Config, Membership},
+    ring::{Identity, MemberState, NodeAddress, Ring},
+};
+
+/// The source that `config`, read from the file at `path`, names.
+pub fn open(config: &Config, path: &Path) -> Result<Box<dyn Source>> {
+    Ok(match &config.membership {
+        Membership::File { path: None } => Box::new(FileSource::configuration(path)),
+        Membership::File { path: Some(path) } => Box::new(FileSource::ring(path)),
+        Membership::Etcd(_) | Membership::Kubernetes(_) => bail!("this agent follows files only"),
+    })
+}
 
 /// What a source tells.
 #[derive(Clone, Debug)]
