@@ -148,6 +148,7 @@ fn other_nodes(config: &Config) -> Vec<IpAddr> {
 
 /// Puts the configuration into the maps.
 fn apply(dataplane: &mut Dataplane, config: &Config) -> Result<()> {
+    translate::check_nodes(&config.ring())?;
     let services = translate::services(config)?;
     let state = State {
         ring: &config.ring(),
