@@ -28,8 +28,8 @@ use crate::{
 };
 
 /// The segment sizes a cookie can remember, ascending. The class of a client is the largest that is not above its MSS.
-/// The first is the least that the kernel admits a connection with (`bpf_sk_assign_tcp_reqsk`), and IPv4's default
-/// (RFC 9293 section 3.7.1).
+/// The first two are the least that the kernel admits a connection with (`bpf_sk_assign_tcp_reqsk`) over IPv4 and over
+/// IPv6, and the defaults there (RFC 9293 section 3.7.1).
 pub const MSS_CLASSES: [u16; 8] = [536, 1220, 1300, 1360, 1400, 1440, 1460, 8900];
 
 /// log2 of the nanoseconds a slot lasts, unless configured: 2³⁶ ns = 68.7 s.
@@ -111,24 +111,31 @@ pub fn make(key: SipKey, tuple: &Tuple, slot: u32, isn: u32, class: u32) -> u32 
 /// What a segment with these sequence and acknowledgement numbers proves in slot `now`.
 #[inline(always)]
 pub fn check(secrets: &Secrets, tuple: &Tuple, now: u32, sequence: u32, acknowledgement: u32) -> Verdict {
-    let cookie = acknowledgement.wrapping_sub(1);
-    // The slot nearest to now that has these low bits; two away could be either side and is too far on both.
-    let slot = match (cookie >> 3).wrapping_sub(now) & 3 {
-        0 => now,
-        1 => now.wrapping_add(1),
-        3 => now.wrapping_sub(1),
-        _ => return Verdict::Foreign,
-    };
-    match check_with(secrets.current(), tuple, slot, sequence, cookie) {
-        Verdict::Foreign if secrets.previous != secrets.current => {
-            check_with(secrets.previous(), tuple, slot, sequence, cookie)
+    let Some(slot) = slot_of(acknowledgement, now) else { return Verdict::Foreign };
+    match check_one(secrets.current(), tuple, slot, sequence, acknowledgement) {
+        Verdict::Foreign if secrets.are_changing() => {
+            check_one(secrets.previous(), tuple, slot, sequence, acknowledgement)
         }
         verdict => verdict,
     }
 }
 
+/// The slot nearest to `now` that the cookie in an acknowledgement number names. `None` if it is not valid any more; two
+/// slots away could be either side, and is too far on both.
 #[inline(always)]
-fn check_with(key: SipKey, tuple: &Tuple, slot: u32, sequence: u32, cookie: u32) -> Verdict {
+pub fn slot_of(acknowledgement: u32, now: u32) -> Option<u32> {
+    match (acknowledgement.wrapping_sub(1) >> 3).wrapping_sub(now) & 3 {
+        0 => Some(now),
+        1 => Some(now.wrapping_add(1)),
+        3 => Some(now.wrapping_sub(1)),
+        _ => None,
+    }
+}
+
+/// [`check`] under one secret and for one slot.
+#[inline(always)]
+pub fn check_one(key: SipKey, tuple: &Tuple, slot: u32, sequence: u32, acknowledgement: u32) -> Verdict {
+    let cookie = acknowledgement.wrapping_sub(1);
     let mac = tuple_mac(key, tuple, slot);
     if (mac as u32 & 0x1fff) != (cookie >> 5 & 0x1fff) {
         return Verdict::Foreign;

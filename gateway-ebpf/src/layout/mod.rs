@@ -22,11 +22,8 @@ pub const fn mapped(ipv4: [u8; 4]) -> Address {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }
 
-/// The 16-byte form of an IPv4 address that is at hand as its four bytes in memory.
-#[inline(always)]
-pub fn mapped_word(ipv4: u32) -> Address {
-    bytemuck::cast([0, 0, 0xffff_0000u32.to_le(), ipv4])
-}
+/// What stands in front of an IPv4 address in its 16-byte form, as words in memory.
+pub const MAPPED_PREFIX: [u32; 3] = [0, 0, 0xffff_0000u32.to_le()];
 
 /// The IPv4 address in a 16-byte one, if it is one.
 #[inline(always)]

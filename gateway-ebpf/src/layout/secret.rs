@@ -25,4 +25,10 @@ impl Secrets {
     pub fn previous(&self) -> SipKey {
         SipKey { k0: self.previous[0], k1: self.previous[1] }
     }
+
+    /// Whether the two differ: one is replacing the other.
+    #[inline(always)]
+    pub fn are_changing(&self) -> bool {
+        self.previous != self.current
+    }
 }

@@ -1,8 +1,9 @@
 //! Admission, tc ingress at the owner: the kernel is asked to create the socket of a connection from the first segment
 //! that an edge sent here.
 //!
-//! Only segments that carry the edge's mark are looked at. The kernel does the rest (`cookie_v4_check`): it makes the
-//! established socket, puts it into the listener's accept queue and delivers the data with it.
+//! Only segments that carry the edge's mark are looked at. The kernel does the rest (`cookie_v4_check`,
+//! `cookie_v6_check`): it makes the established socket, puts it into the listener's accept queue and delivers the data
+//! with it.
 
 use aya_ebpf::{
     Global,
@@ -15,21 +16,23 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use ringsteer_ebpf::{
-    cookie::{self, Options, RCV_WSCALE, Tuple},
+    cookie::{self, Options, RCV_WSCALE},
     kfunc::{ASSIGN_REQSK, ReqAttrs},
-    layout::{mapped_word, stats::Counter},
+    layout::{Address, stats::Counter},
     wire::{
-        checksum,
-        headers::{ADMISSION_MARK, ETHERTYPE_IPV4, Ethernet, IPV4, IPV4_PLAIN, Ipv4, TCP, Tcp, flag, protocol},
-        options::{MAX, Parsed},
+        answer::{Answer, Headers},
+        family::{Family, V4, V6},
+        headers::{ADMISSION_MARK, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, TCP, Tcp, protocol},
+        options::{AREA, MAX, Parsed},
     },
 };
 
 use crate::{
-    clock, log,
+    log,
     maps::{self, count},
-    packet::{IP_AT, L4_AT},
-    scan,
+    packet::{IP_AT, Segment, l4_at, within},
+    proof, scan,
+    socket::Lookup,
     steer::service_at,
 };
 
@@ -55,43 +58,59 @@ mod state {
 /// `mark` while it is queued on this host.
 const SECOND_TRY: u32 = 0x7269_6e67;
 
-/// The headers in front of the TCP options.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Headers {
-    ip: Ipv4,
-    tcp: Tcp,
-}
-
 /// Decides about a packet on its way up.
 #[inline(always)]
 pub fn packet(ctx: &TcContext) -> i32 {
-    match marked(ctx) {
-        Some(headers) => segment(ctx, &headers),
+    /// Ethernet, IPv4 and TCP headers: nothing of ours is shorter.
+    const LEAST: usize = l4_at::<V4>() + TCP;
+    if !pull(ctx, LEAST) || ctx.data() + LEAST > ctx.data_end() {
+        return NEXT;
+    }
+    // SAFETY: the header is inside the packet, as just checked.
+    match unsafe { (*(ctx.data() as *const Ethernet)).ether_type } {
+        ETHERTYPE_IPV4 => of_family::<V4>(ctx),
+        ETHERTYPE_IPV6 => of_family::<V6>(ctx),
+        _ => NEXT,
+    }
+}
+
+/// Has the first `length` bytes of the packet where they can be read directly. Packet pointers are void afterwards.
+#[inline(always)]
+fn pull(ctx: &TcContext, length: usize) -> bool {
+    if ctx.data() + length > ctx.data_end() {
+        if (ctx.len() as usize) < length {
+            return false;
+        }
+        // SAFETY: the context is the program's own.
+        unsafe { bpf_skb_pull_data(skb(ctx), length as u32) };
+    }
+    true
+}
+
+/// Decides about a packet of the family.
+#[inline(never)]
+fn of_family<F: Lookup>(ctx: &TcContext) -> i32 {
+    match marked::<F>(ctx) {
+        Some(headers) => segment::<F>(ctx, &headers),
         None => NEXT,
     }
 }
 
 /// The headers of a segment with our mark.
 #[inline(always)]
-fn marked(ctx: &TcContext) -> Option<Headers> {
-    const END: usize = L4_AT + TCP;
-    if ctx.data() + END > ctx.data_end() {
-        if (ctx.len() as usize) < END {
-            return None;
-        }
-        // SAFETY: the context is the program's own; packet pointers are taken anew below.
-        unsafe { bpf_skb_pull_data(skb(ctx), END as u32) };
+fn marked<F: Family>(ctx: &TcContext) -> Option<Headers<F>> {
+    let end = l4_at::<F>() + TCP;
+    if !pull(ctx, end) {
+        return None;
     }
     let start = ctx.data();
-    if start + END > ctx.data_end() {
+    if start + end > ctx.data_end() {
         return None;
     }
     // SAFETY: the headers are inside the packet, as just checked.
-    let (ethernet, headers) = unsafe { (&*(start as *const Ethernet), &*((start + IP_AT) as *const Headers)) };
-    let ours = ethernet.ether_type == ETHERTYPE_IPV4
-        && headers.ip.version_ihl == IPV4_PLAIN
-        && headers.ip.protocol == protocol::TCP
+    let (headers, first_byte) = unsafe { (&*((start + IP_AT) as *const Headers<F>), *((start + IP_AT) as *const u8)) };
+    let ours = F::is_plain(first_byte)
+        && F::protocol(&headers.ip) == protocol::TCP
         && headers.tcp.offset_reserved & ADMISSION_MARK != 0;
     if ours { Some(*headers) } else { None }
 }
@@ -109,10 +128,9 @@ fn dropped(why: Counter) -> i32 {
 }
 
 /// A marked segment.
-#[inline(never)]
-fn segment(ctx: &TcContext, headers: &Headers) -> i32 {
-    let (ip, tcp) = (&headers.ip, &headers.tcp);
-    if service_at(ip.destination, tcp.destination).is_none() {
+#[inline(always)]
+fn segment<F: Lookup>(ctx: &TcContext, headers: &Headers<F>) -> i32 {
+    if service_at::<F>(F::destination(&headers.ip), headers.tcp.destination).is_none() {
         return NEXT;
     }
     // SAFETY: the field belongs to the context.
@@ -120,8 +138,11 @@ fn segment(ctx: &TcContext, headers: &Headers) -> i32 {
     if second_try {
         ctx.set_mark(0);
     }
-    let mut key = [ip.source, ip.destination, tcp.source as u32 | (tcp.destination as u32) << 16];
-    // SAFETY: the tuple is the IPv4 form of `bpf_sock_tuple`, 12 bytes; a socket found is released on every path below.
+    let Some(segment) = Segment::of::<F>(&headers.ip, &headers.tcp, ctx.len() as usize) else {
+        return dropped(Counter::drop_malformed);
+    };
+    let mut key = F::tuple(segment);
+    // SAFETY: the tuple is the family's form of `bpf_sock_tuple`; a socket found is released on every path below.
     let socket = unsafe {
         bpf_skc_lookup_tcp(
             skb(ctx).cast(),
@@ -134,7 +155,7 @@ fn segment(ctx: &TcContext, headers: &Headers) -> i32 {
     if socket.is_null() {
         return dropped(Counter::drop_no_listener);
     }
-    let action = with_socket(ctx, headers, socket, second_try);
+    let action = with_socket::<F>(ctx, segment, &headers.tcp, socket, second_try);
     // SAFETY: the socket came from the lookup above and is not used again.
     unsafe { bpf_sk_release(socket.cast()) };
     action
@@ -142,31 +163,28 @@ fn segment(ctx: &TcContext, headers: &Headers) -> i32 {
 
 /// A marked segment, and the socket the kernel would give it to.
 #[inline(always)]
-fn with_socket(ctx: &TcContext, headers: &Headers, socket: *mut bpf_sock, second_try: bool) -> i32 {
-    let (ip, tcp) = (&headers.ip, &headers.tcp);
-    let tuple = Tuple {
-        client: mapped_word(ip.source),
-        server: mapped_word(ip.destination),
-        client_port: u16::from_be(tcp.source),
-        server_port: u16::from_be(tcp.destination),
-    };
-    let (sequence, acknowledgement) = (u32::from_be(tcp.sequence), u32::from_be(tcp.acknowledgement));
-    let Ok(secrets) = maps::secrets() else { return dropped(Counter::drop_internal) };
-    let proof = cookie::check(secrets, &tuple, clock::slot(), sequence, acknowledgement);
+fn with_socket<F: Family>(
+    ctx: &TcContext,
+    segment: &Segment,
+    tcp: &Tcp,
+    socket: *mut bpf_sock,
+    second_try: bool,
+) -> i32 {
+    let Ok(proof) = proof::of_segment() else { return dropped(Counter::drop_internal) };
     // SAFETY: the lookup has given a socket, and the verifier knows its state may be read.
     let state = unsafe { (*socket).state };
     if state == state::LISTEN {
         return match proof {
-            cookie::Verdict::Valid { mss } => admit(ctx, headers, socket, mss),
+            cookie::Verdict::Valid { mss } => admit::<F>(ctx, segment, tcp, socket, mss),
             _ => dropped(Counter::drop_admission_cookie),
         };
     }
     if let cookie::Verdict::Valid { .. } = proof
-        && let Some(expected) = stale(socket, state, sequence, acknowledgement)
+        && let Some(expected) = stale(socket, state, segment.sequence, segment.acknowledgement)
     {
-        return close_stale(ctx, headers, expected, second_try);
+        return close_stale::<F>(ctx, segment, expected, second_try);
     }
-    clear_mark(ctx, tcp);
+    clear_mark::<F>(ctx, tcp);
     count(Counter::admitted_before);
     NEXT
 }
@@ -209,7 +227,7 @@ fn stale(socket: *mut bpf_sock, state: u32, sequence: u32, acknowledgement: u32)
 /// is; this copy becomes a RST that fits the old socket exactly (`tcp_validate_incoming`, `tcp_timewait_state_process`)
 /// and goes up at once. When the segment comes by again, the way to the listener is free.
 #[inline(always)]
-fn close_stale(ctx: &TcContext, headers: &Headers, expected: u32, second_try: bool) -> i32 {
+fn close_stale<F: Family>(ctx: &TcContext, segment: &Segment, expected: u32, second_try: bool) -> i32 {
     if second_try {
         return dropped(Counter::drop_stale_socket);
     }
@@ -220,40 +238,15 @@ fn close_stale(ctx: &TcContext, headers: &Headers, expected: u32, second_try: bo
         bpf_clone_redirect(skb(ctx), ifindex, BPF_F_INGRESS as u64);
     }
     ctx.set_mark(0);
-    let (ip, tcp) = (&headers.ip, &headers.tcp);
-    let total_length = ((IPV4 + TCP) as u16).to_be();
-    let rst_ip = Ipv4 { total_length, checksum: checksum::updated(ip.checksum, ip.total_length, total_length), ..*ip };
-    let offset_flags = [(TCP as u8 / 4) << 4, flag::RST];
-    let mut rst = Tcp {
-        source: tcp.source,
-        destination: tcp.destination,
-        sequence: expected.to_be(),
-        acknowledgement: 0,
-        offset_reserved: offset_flags[0],
-        flags: offset_flags[1],
-        window: 0,
-        checksum: 0,
-        urgent: 0,
-    };
-    rst.checksum = checksum::finish(
-        checksum::halves(ip.source)
-            + checksum::halves(ip.destination)
-            + ((protocol::TCP as u32) << 8)
-            + (TCP as u16).to_be() as u32
-            + tcp.source as u32
-            + tcp.destination as u32
-            + checksum::halves(rst.sequence)
-            + u16::from_ne_bytes(offset_flags) as u32,
-    );
-    let headers = Headers { ip: rst_ip, tcp: rst };
+    let headers = Answer::reset_at(expected).headers::<F>(&segment.ends());
     // SAFETY: the context is the program's own, `headers` is as long as we say.
     let written = unsafe {
-        bpf_skb_change_tail(skb(ctx), (L4_AT + TCP) as u32, 0) == 0
+        bpf_skb_change_tail(skb(ctx), (l4_at::<F>() + TCP) as u32, 0) == 0
             && bpf_skb_store_bytes(
                 skb(ctx).cast(),
                 IP_AT as u32,
                 (&raw const headers).cast(),
-                size_of::<Headers>() as u32,
+                size_of::<Headers<F>>() as u32,
                 0,
             ) == 0
     };
@@ -266,7 +259,7 @@ fn close_stale(ctx: &TcContext, headers: &Headers, expected: u32, second_try: bo
 
 /// Takes the mark away again.
 #[inline(always)]
-fn clear_mark(ctx: &TcContext, tcp: &Tcp) {
+fn clear_mark<F: Family>(ctx: &TcContext, tcp: &Tcp) {
     let mut cleared = *tcp;
     cleared.set_offset_reserved(tcp.offset_reserved & !ADMISSION_MARK);
     // Offset, flags, window, checksum: bytes 12 to 17 of the header. The sum over the packet stays the same, so a
@@ -276,14 +269,14 @@ fn clear_mark(ctx: &TcContext, tcp: &Tcp) {
     let bytes = [cleared.offset_reserved, cleared.flags, window_low, window_high, checksum_low, checksum_high];
     // SAFETY: the context is the program's own, `bytes` is as long as we say; no packet pointer is used afterwards.
     unsafe {
-        bpf_skb_store_bytes(skb(ctx).cast(), (L4_AT + 12) as u32, bytes.as_ptr().cast(), bytes.len() as u32, 0);
+        bpf_skb_store_bytes(skb(ctx).cast(), (l4_at::<F>() + 12) as u32, bytes.as_ptr().cast(), bytes.len() as u32, 0);
     }
 }
 
 /// Asks the kernel for the socket.
 #[inline(always)]
-fn admit(ctx: &TcContext, headers: &Headers, listener: *mut bpf_sock, mss: u16) -> i32 {
-    let Some(parsed) = options(ctx, &headers.tcp) else { return dropped(Counter::drop_internal) };
+fn admit<F: Family>(ctx: &TcContext, segment: &Segment, tcp: &Tcp, listener: *mut bpf_sock, mss: u16) -> i32 {
+    let Some(parsed) = options::<F>(ctx, segment) else { return dropped(Counter::drop_internal) };
     let mut attributes = ReqAttrs { mss, ..ReqAttrs::default() };
     if parsed.has_timestamps != 0 {
         let offered = Options::from_timestamp(parsed.echo);
@@ -297,7 +290,7 @@ fn admit(ctx: &TcContext, headers: &Headers, listener: *mut bpf_sock, mss: u16) 
             attributes.rcv_wscale = RCV_WSCALE;
         }
     }
-    clear_mark(ctx, &headers.tcp);
+    clear_mark::<F>(ctx, tcp);
     // SAFETY: the helper checks that the socket is a TCP one. The kernel function is declared as the kernel has it, see
     // `ringsteer_ebpf::kfunc`; the attributes are as long as we say.
     let result = unsafe {
@@ -311,12 +304,8 @@ fn admit(ctx: &TcContext, headers: &Headers, listener: *mut bpf_sock, mss: u16) 
     };
     if result as i32 != 0 {
         if log::allowed() {
-            warn!(
-                ctx,
-                "the kernel refused to create a socket for {:i}: error {}",
-                u32::from_be(headers.ip.source),
-                result as i32
-            );
+            let client: Address = bytemuck::cast(segment.client);
+            warn!(ctx, "the kernel refused to create a socket for {:i}: error {}", client, result as i32);
         }
         return dropped(Counter::drop_admission_refused);
     }
@@ -326,24 +315,21 @@ fn admit(ctx: &TcContext, headers: &Headers, listener: *mut bpf_sock, mss: u16) 
 
 /// The segment's TCP options.
 #[inline(always)]
-fn options(ctx: &TcContext, tcp: &Tcp) -> Option<Parsed> {
+fn options<F: Family>(ctx: &TcContext, segment: &Segment) -> Option<&'static Parsed> {
     let scratch = maps::scratch()?;
-    let length = (tcp.header_length() as u32).wrapping_sub(TCP as u32);
-    if length == 0 {
-        return Some(Parsed::default());
-    }
+    let length = segment.options_length::<F>();
     if length > MAX as u32 {
         return None;
     }
-    // SAFETY: the scratch memory is this CPU's own; its option area takes 64 bytes, and the helper checks the range
+    // SAFETY: the scratch memory is this CPU's own; its option area takes AREA bytes, and the helper checks the range
     // against the packet.
     unsafe {
         let area = (&raw mut (*scratch).options).cast();
-        if bpf_skb_load_bytes(skb(ctx).cast(), (L4_AT + TCP) as u32, area, ((length - 1) & 63) + 1) != 0
-            || scan::scan_options(length) != 0
-        {
+        let loaded = length == 0
+            || bpf_skb_load_bytes(skb(ctx).cast(), (l4_at::<F>() + TCP) as u32, area, within::<AREA>(length)) == 0;
+        if !loaded || scan::scan_options(length) != 0 {
             return None;
         }
-        Some((*scratch).parsed)
+        Some(&(*scratch).parsed)
     }
 }

@@ -1,55 +1,55 @@
 //! Late binding: the owner is chosen at the first data segment, by the key in it.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_F_CURRENT_NETNS, bpf_sock_tuple},
+    bindings::{BPF_ANY, BPF_F_CURRENT_NETNS, bpf_sock_tuple, xdp_action},
     helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp, bpf_xdp_load_bytes},
     programs::XdpContext,
 };
 use aya_log_ebpf::warn;
 use ringsteer_ebpf::{
-    cookie::{self, Tuple},
-    crc32,
+    cookie, crc32,
     key::{Key, WINDOW},
     layout::{
+        Address,
         flow::{Flow, FlowKey},
-        mapped_word,
         service::Service,
         stats::Counter,
     },
-    ring,
-    wire::headers::flag,
+    wire::{family::Family, headers::flag},
 };
 
 use crate::{
     Verdict, clock, forward, handshake, log,
-    maps::{self, FLOWS, RING, count, counted},
-    packet::{IP_AT, Segment},
-    scan,
+    maps::{self, FLOWS, count, counted},
+    owner,
+    packet::{IP_AT, Segment, within},
+    proof, scan,
+    socket::Lookup,
 };
 
 /// A segment of no known flow, SYN apart. Gives the XDP action, counted.
 #[inline(never)]
-pub fn unknown(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
-    crate::action(without_flow(ctx, service, key))
+pub fn unknown<F: Lookup>(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
+    crate::action(without_flow::<F>(ctx, service, key))
 }
 
 #[inline(always)]
-fn without_flow(ctx: &XdpContext, service: &Service, key: &FlowKey) -> Verdict {
-    let Some(segment) = Segment::read(ctx) else { return Err(Counter::drop_malformed) };
+fn without_flow<F: Lookup>(ctx: &XdpContext, service: &Service, key: &FlowKey) -> Verdict {
+    let Some(segment) = Segment::read::<F>(ctx) else { return Err(Counter::drop_malformed) };
     if segment.has(flag::ACK) && !segment.any(flag::RST) {
-        match proof(&segment)? {
-            cookie::Verdict::Valid { .. } => return first(ctx, service, key, &segment),
+        match proof::of_segment()? {
+            cookie::Verdict::Valid { .. } => return first::<F>(ctx, service, key, segment),
             cookie::Verdict::Early => return Err(Counter::drop_early_segment),
             cookie::Verdict::Foreign => {}
         }
     }
-    if has_socket(ctx, &segment) {
-        return counted(Counter::found_socket, aya_ebpf::bindings::xdp_action::XDP_PASS);
+    if has_socket::<F>(ctx) {
+        return counted(Counter::found_socket, xdp_action::XDP_PASS);
     }
     if segment.any(flag::RST) {
         return Err(Counter::drop_stray_rst);
     }
-    handshake::reset(ctx, &segment, Counter::rst_unknown_flow)
+    handshake::reset::<F>(ctx, segment, Counter::rst_unknown_flow)
 }
 
 /// What [`renewed`] returns for a segment of the flow that is already there.
@@ -58,49 +58,31 @@ pub const SAME: u32 = u32::MAX;
 /// A segment that arrives for a live flow after a SYN did. Gives the XDP action, counted, if it is of a new connection
 /// on the same addresses and ports, and [`SAME`] if it is the old one's.
 #[inline(never)]
-pub fn renewed(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
-    let Some(segment) = Segment::read(ctx) else { return SAME };
+pub fn renewed<F: Family>(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
+    let Some(segment) = Segment::read::<F>(ctx) else { return SAME };
     if !segment.has(flag::ACK) || segment.any(flag::RST) {
         return SAME;
     }
-    let verdict = match proof(&segment) {
+    let verdict = match proof::of_segment() {
         Ok(cookie::Verdict::Foreign) => return SAME,
         Ok(cookie::Verdict::Early) => Err(Counter::drop_early_segment),
         Ok(cookie::Verdict::Valid { .. }) => {
             if segment.payload > 0 {
                 count(Counter::rebound);
             }
-            first(ctx, service, key, &segment)
+            first::<F>(ctx, service, key, segment)
         }
         Err(reason) => Err(reason),
     };
     crate::action(verdict)
 }
 
-/// What the segment's acknowledgement number proves.
-#[inline(always)]
-fn proof(segment: &Segment) -> Result<cookie::Verdict, Counter> {
-    let secrets = maps::secrets()?;
-    Ok(cookie::check(secrets, &tuple(segment), clock::slot(), segment.sequence, segment.acknowledgement))
-}
-
-/// The connection a segment belongs to.
-#[inline(always)]
-pub fn tuple(segment: &Segment) -> Tuple {
-    Tuple {
-        client: mapped_word(segment.client),
-        server: mapped_word(segment.server),
-        client_port: u16::from_be(segment.client_port),
-        server_port: u16::from_be(segment.server_port),
-    }
-}
-
 /// What follows a SYN that we answered.
 #[inline(always)]
-fn first(ctx: &XdpContext, service: &Service, key: &FlowKey, segment: &Segment) -> Verdict {
+fn first<F: Family>(ctx: &XdpContext, service: &Service, key: &FlowKey, segment: &Segment) -> Verdict {
     if segment.payload == 0 {
         return if segment.any(flag::FIN) {
-            handshake::reset(ctx, segment, Counter::rst_before_data)
+            handshake::reset::<F>(ctx, segment, Counter::rst_before_data)
         } else {
             // The client is ready; the owner's stack will see the handshake completed by the data that is to come.
             Err(Counter::handshake_acks)
@@ -109,17 +91,9 @@ fn first(ctx: &XdpContext, service: &Service, key: &FlowKey, segment: &Segment) 
     let found = read_key(ctx, service, segment);
     let (position, key_hash) = match found {
         Key::Hash(hash) => (hash, hash),
-        Key::None => (tuple_hash(segment), 0),
+        Key::None => (tuple_hash::<F>(segment), 0),
     };
-    let Some(scratch) = maps::scratch() else { return Err(Counter::drop_internal) };
-    // SAFETY: the scratch memory is this CPU's own.
-    let zero = unsafe { (*scratch).zero };
-    // One read of the slot: this packet sees one ring.
-    let Some(ring) = RING.get_value(0, &0) else { return Err(Counter::drop_no_ring) };
-    let Some(index) = ring::owner_index(&ring.points, ring.point_count, position, zero) else {
-        return Err(Counter::drop_no_ring);
-    };
-    let node = ring.points[index].node;
+    let node = owner::of(position)?;
     let now_ns = clock::coarse_ns();
     let flow = Flow {
         bound_ns: now_ns,
@@ -135,7 +109,8 @@ fn first(ctx: &XdpContext, service: &Service, key: &FlowKey, segment: &Segment) 
     };
     if FLOWS.insert(key, flow, BPF_ANY as u64).is_err() {
         if log::allowed() {
-            warn!(ctx, "the flow table is full: a connection from {:i} has to wait", u32::from_be(segment.client));
+            let client: Address = bytemuck::cast(segment.client);
+            warn!(ctx, "the flow table is full: a connection from {:i} has to wait", client);
         }
         return Err(Counter::drop_flow_table_full);
     }
@@ -143,8 +118,8 @@ fn first(ctx: &XdpContext, service: &Service, key: &FlowKey, segment: &Segment) 
         Key::Hash(_) => Counter::bound_by_key,
         Key::None => Counter::bound_by_tuple,
     });
-    forward::mark(ctx);
-    forward::to(ctx, node, now_ns)
+    forward::mark::<F>(ctx);
+    forward::to::<F>(ctx, node, now_ns)
 }
 
 /// The key in a first segment.
@@ -155,8 +130,7 @@ fn read_key(ctx: &XdpContext, service: &Service, segment: &Segment) -> Key {
         return Key::None;
     }
     let length = if segment.payload > WINDOW as u32 { WINDOW as u32 } else { segment.payload };
-    // This form of "length, between 1 and the window" survives the optimiser and satisfies the verifier.
-    let length = ((length - 1) & (WINDOW as u32 - 1)) + 1;
+    let length = within::<{ WINDOW as u32 }>(length);
     // SAFETY: the scratch memory is this CPU's own, its window takes WINDOW bytes, and the helper checks the range
     // against the packet.
     let loaded = unsafe {
@@ -168,9 +142,9 @@ fn read_key(ctx: &XdpContext, service: &Service, segment: &Segment) -> Key {
 
 /// Where a connection without a readable key goes: anywhere, but the same for each of its segments.
 #[inline(always)]
-fn tuple_hash(segment: &Segment) -> u32 {
+fn tuple_hash<F: Family>(segment: &Segment) -> u32 {
     let mut register = crc32::START;
-    for byte in segment.client.to_ne_bytes() {
+    for byte in F::entropy(F::narrow(&segment.client)).to_ne_bytes() {
         register = crc32::step(register, byte);
     }
     for byte in segment.client_port.to_ne_bytes() {
@@ -179,15 +153,15 @@ fn tuple_hash(segment: &Segment) -> u32 {
     crc32::finish(register)
 }
 
-/// Whether this node has a socket for the segment, listeners apart.
-#[inline(always)]
-fn has_socket(ctx: &XdpContext, segment: &Segment) -> bool {
+/// Whether this node has a socket for the segment read last, listeners apart.
+#[inline(never)]
+fn has_socket<F: Lookup>(ctx: &XdpContext) -> bool {
     /// TCP_LISTEN, from the kernel's `net/tcp_states.h`.
     const LISTEN: u32 = 10;
-    let mut tuple = [segment.client, segment.server, 0];
-    // The last word holds the ports, source first.
-    tuple[2] = (segment.client_port as u32) | (segment.server_port as u32) << 16;
-    // SAFETY: the tuple is the IPv4 form of `bpf_sock_tuple`, 12 bytes; a socket found is released on every path.
+    let Some(scratch) = maps::scratch() else { return false };
+    // SAFETY: the scratch memory is this CPU's own.
+    let mut tuple = F::tuple(unsafe { &(*scratch).segment });
+    // SAFETY: the tuple is the family's form of `bpf_sock_tuple`; a socket found is released on every path.
     unsafe {
         let socket = bpf_skc_lookup_tcp(
             ctx.ctx.cast(),

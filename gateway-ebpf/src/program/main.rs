@@ -6,11 +6,13 @@
 //!
 //! * [`steer`]: what kind of packet it is, and the established flow, the hot path;
 //! * [`handshake`]: SYN in, SYN+ACK with a cookie out; RST where one is due;
-//! * [`bind`]: the first segment, from cookie over key and ring to a flow;
-//! * [`forward`]: into the tunnel or up to this node's TCP stack;
+//! * [`bind`]: the first segment, from cookie ([`proof`]) over key ([`scan`]) and ring ([`owner`]) to a flow;
+//! * [`forward`]: into the tunnel ([`next_hop`]) or up to this node's TCP stack;
 //! * [`untunnel`]: out of the tunnel;
 //! * [`icmp`]: errors about a flow follow the flow;
 //! * [`admit`]: the socket is created from the first segment.
+//!
+//! All of it is generic over the family of the packet, IPv4 or IPv6 (`wire::family`), and compiled once for each.
 //!
 //! Each step returns an XDP action it has counted, or the [`Counter`] of the drop, which is counted once, here.
 #![no_std]
@@ -26,8 +28,12 @@ mod handshake;
 mod icmp;
 mod log;
 mod maps;
+mod next_hop;
+mod owner;
 mod packet;
+mod proof;
 mod scan;
+mod socket;
 mod steer;
 mod untunnel;
 

@@ -1,6 +1,7 @@
 //! The maps, pinned by the agent under these names, and typed access to them.
 
 use aya_ebpf::{
+    bindings::bpf_fib_lookup,
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
     macros::btf_map,
 };
@@ -14,8 +15,13 @@ use ringsteer_ebpf::{
         service::{MAX_PARAMETER, MAX_SERVICES, Service, ServiceKey},
         stats::{Counter, Stats},
     },
-    wire::options::Parsed,
+    wire::{
+        family::{Family, V4, V6, Words},
+        options::{AREA, Parsed},
+    },
 };
+
+use crate::packet::Segment;
 
 /// The virtual addresses and ports that are steered.
 #[btf_map(name = "services")]
@@ -53,9 +59,17 @@ pub static STATS: PerCpuArray<Stats, 1> = PerCpuArray::new();
 #[btf_map(name = "next_hops")]
 pub static NEXT_HOPS: PerCpuArray<NextHop, MAX_NODES> = PerCpuArray::new();
 
+/// The headers of an IPv6 tunnel to a node; only what is in `next_hops` tells whether they are any good. Not pinned.
+#[btf_map(name = "next_hops_6")]
+pub static NEXT_HOPS_6: PerCpuArray<Headers6, MAX_NODES> = PerCpuArray::new();
+
 /// Which services this CPU has seen packets for, by the low bits of the port, remembered for a moment. Not pinned.
 #[btf_map(name = "service_hints")]
-pub static SERVICE_HINTS: PerCpuArray<ServiceHint, SERVICE_HINT_SLOTS> = PerCpuArray::new();
+static SERVICE_HINTS: PerCpuArray<ServiceHint<u32>, SERVICE_HINT_SLOTS> = PerCpuArray::new();
+
+/// The same for IPv6. Not pinned.
+#[btf_map(name = "service_hints_6")]
+static SERVICE_HINTS_6: PerCpuArray<ServiceHint<Words>, SERVICE_HINT_SLOTS> = PerCpuArray::new();
 
 /// A power of two.
 pub const SERVICE_HINT_SLOTS: usize = 16;
@@ -64,50 +78,78 @@ pub const SERVICE_HINT_SLOTS: usize = 16;
 #[btf_map(name = "scratch")]
 pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 
-/// The Ethernet, IPv4 and UDP headers of a tunnel packet.
-pub const TUNNEL_HEADERS: usize = 42;
-
 /// The kernel's answer to "how do I reach this node".
 #[repr(C)]
 pub struct NextHop {
     /// When to ask again, in nanoseconds since boot.
     pub expires_ns: u64,
-    /// 1 if the node is this one.
-    pub here: u32,
+    /// One of [`crate::next_hop::way`].
+    pub way: u32,
     /// Where the packet leaves.
     pub ifindex: u32,
-    /// Sum of the IPv4 header's words without total length and checksum.
+    /// Over IPv4: sum of the IPv4 header's words without total length and checksum.
     pub ip_sum: u32,
     /// No padding the compiler chose.
     pub unused: u32,
-    /// The headers, lengths and source port still zero; two bytes more than they need.
+    /// Over IPv4: Ethernet, IPv4 and UDP headers, lengths and source port still zero; two bytes more than they need.
     pub headers: [u32; 11],
     /// Which build of the program wrote this.
     pub build: u32,
 }
 
+/// Ethernet, IPv6 and UDP headers, lengths, flow label and source port still zero; without the UDP checksum.
+#[repr(C)]
+pub struct Headers6 {
+    /// Words as in memory.
+    pub headers: [u32; 15],
+}
+
 /// The number of the service at an address and port; both as bytes in memory.
 #[repr(C)]
-pub struct ServiceHint {
+pub struct ServiceHint<A> {
     /// When to look it up again, in nanoseconds since boot.
     pub expires_ns: u64,
     /// The virtual address.
-    pub address: u32,
+    pub address: A,
     /// TCP port.
     pub port: u16,
     /// Its number in `services`.
     pub service: u16,
 }
 
+/// A family with a memory of the services seen: one for each, since shorter addresses compare faster.
+pub trait Hinted: Family + Sized {
+    /// That memory.
+    fn service_hints() -> &'static PerCpuArray<ServiceHint<Self::Address>, SERVICE_HINT_SLOTS>;
+}
+
+impl Hinted for V4 {
+    #[inline(always)]
+    fn service_hints() -> &'static PerCpuArray<ServiceHint<u32>, SERVICE_HINT_SLOTS> {
+        &SERVICE_HINTS
+    }
+}
+
+impl Hinted for V6 {
+    #[inline(always)]
+    fn service_hints() -> &'static PerCpuArray<ServiceHint<Words>, SERVICE_HINT_SLOTS> {
+        &SERVICE_HINTS_6
+    }
+}
+
 /// See [`SCRATCH`].
 #[repr(C)]
 pub struct Scratch {
+    /// The segment under consideration.
+    pub segment: Segment,
+    /// A question for the kernel about a route.
+    pub lookup: bpf_fib_lookup,
     /// The beginning of a first segment's payload.
     pub window: Window,
     /// The name of the service's parameter.
     pub parameter: [u8; MAX_PARAMETER],
     /// The options of a TCP header.
-    pub options: [u8; 64],
+    pub options: [u8; AREA as usize],
     /// What they say.
     pub parsed: Parsed,
     /// Always 0, which neither compiler nor verifier know.
@@ -153,8 +195,8 @@ pub fn counted(counter: Counter, action: u32) -> super::Verdict {
 
 /// The secrets; none only before the agent has filled the map, and that it does before it attaches the programs.
 #[inline(always)]
-pub fn secrets() -> Result<&'static Secrets, Counter> {
-    SECRETS.get(0).ok_or(Counter::drop_internal)
+pub fn secrets() -> Option<&'static Secrets> {
+    SECRETS.get(0)
 }
 
 /// The service at an address and port.

@@ -4,17 +4,20 @@ use aya_ebpf::{bindings::xdp_action, programs::XdpContext};
 use ringsteer_ebpf::{
     layout::{
         flow::FlowKey,
-        mapped_word,
         service::{Service, ServiceKey},
         stats::Counter,
     },
-    wire::headers::{ETHERTYPE_IPV4, Ethernet, IPV4_PLAIN, IS_FRAGMENT, Ipv4, Ports, Tcp, flag, protocol},
+    wire::{
+        family::{Family, V4, V6},
+        headers::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Ethernet, Ipv4, Ipv6, Ports, Tcp, flag, protocol},
+    },
 };
 
 use crate::{
     Verdict, bind, clock, forward, handshake, icmp,
-    maps::{self, FLOWS, SERVICE_HINT_SLOTS, SERVICE_HINTS, ServiceHint, counted},
-    packet::{IP_AT, L4_AT, Segment, at},
+    maps::{self, FLOWS, Hinted, SERVICE_HINT_SLOTS, ServiceHint, counted},
+    packet::{IP_AT, Segment, at, l4_at},
+    socket::Lookup,
     untunnel,
 };
 
@@ -27,18 +30,48 @@ pub fn packet(ctx: &XdpContext) -> Verdict {
     let (Some(ethernet), Some(ip)) = (at::<Ethernet>(ctx, 0), at::<Ipv4>(ctx, IP_AT)) else { return not_ours() };
     // SAFETY: `at` has checked that both headers are inside the packet.
     let (ether_type, ip) = unsafe { ((*ethernet).ether_type, &*ip) };
-    if ether_type != ETHERTYPE_IPV4 {
-        return not_ours();
-    }
-    if ip.version_ihl != IPV4_PLAIN {
-        return Ok(unusual(ctx, ip.version_ihl, ip.protocol, ip.destination));
-    }
-    match ip.protocol {
-        protocol::TCP => segment(ctx, ip),
-        protocol::UDP => untunnel::packet(ctx, ip),
-        protocol::ICMP => Ok(icmp::packet(ctx, ip.destination)),
+    match ether_type {
+        ETHERTYPE_IPV4 if V4::is_plain(ip.version_ihl) => plain::<V4>(ctx, ip),
+        ETHERTYPE_IPV4 => Ok(unusual(ctx, ip.version_ihl, ip.protocol, ip.destination)),
+        ETHERTYPE_IPV6 => Ok(packet_6(ctx)),
         _ => not_ours(),
     }
+}
+
+/// An IPv6 packet. Gives the XDP action, counted.
+///
+/// A function of its own, so that the way of IPv4 packets has the registers and the stack for itself.
+#[inline(never)]
+fn packet_6(ctx: &XdpContext) -> u32 {
+    let verdict = match (at::<Ipv6>(ctx, IP_AT), first_byte(ctx, IP_AT)) {
+        // SAFETY: `at` has checked that the header is inside the packet.
+        (Some(ip), Some(first)) if V6::is_plain(first) => plain::<V6>(ctx, unsafe { &*ip }),
+        _ => not_ours(),
+    };
+    crate::action(verdict)
+}
+
+/// A packet whose payload follows its IP header. (An IPv6 packet with extension headers, a fragment among them, has
+/// another protocol there, and is left to the kernel.)
+#[inline(always)]
+fn plain<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
+    let protocol = F::protocol(ip);
+    if protocol == protocol::TCP {
+        segment::<F>(ctx, ip)
+    } else if protocol == protocol::UDP {
+        untunnel::packet::<F>(ctx, ip)
+    } else if protocol == F::ICMP {
+        Ok(icmp::packet::<F>(ctx))
+    } else {
+        not_ours()
+    }
+}
+
+/// The byte at `offset`, where an IP header tells its version.
+#[inline(always)]
+pub fn first_byte(ctx: &XdpContext, offset: usize) -> Option<u8> {
+    // SAFETY: `at` has checked that the byte is inside the packet.
+    at::<u8>(ctx, offset).map(|byte| unsafe { *byte })
 }
 
 /// Not for us: the kernel goes on with it.
@@ -47,10 +80,10 @@ pub fn not_ours() -> Verdict {
     counted(Counter::not_ours, xdp_action::XDP_PASS)
 }
 
-/// The service a packet with these addresses is for; both as bytes in memory.
+/// The service a packet with this address and port, as bytes in memory, is for.
 #[inline(always)]
-pub fn service_at(address: u32, port: u16) -> Option<&'static Service> {
-    maps::service(&ServiceKey { address: mapped_word(address), port: u16::from_be(port) as u32 })
+pub fn service_at<F: Family>(address: F::Address, port: u16) -> Option<&'static Service> {
+    maps::service(&ServiceKey { address: bytemuck::cast(F::widen(address)), port: u16::from_be(port) as u32 })
 }
 
 /// How long a service's number is believed without looking, in nanoseconds.
@@ -59,13 +92,13 @@ const SERVICE_HINT_LIFE_NS: u64 = 100_000_000;
 /// The number of the service a segment with these addresses is for. Almost every segment is for one that this CPU has
 /// just seen: a comparison then stands in for a hash lookup.
 #[inline(always)]
-fn service_number(address: u32, port: u16, now_ns: u64) -> Option<u16> {
+fn service_number<F: Hinted>(address: F::Address, port: u16, now_ns: u64) -> Option<u16> {
     let slot = u16::from_be(port) as u32 & (SERVICE_HINT_SLOTS as u32 - 1);
-    let hint = SERVICE_HINTS.get_ptr_mut(slot)?;
+    let hint = F::service_hints().get_ptr_mut(slot)?;
     // SAFETY: the entry is this CPU's own.
     let hint = unsafe { &mut *hint };
     if hint.address != address || hint.port != port || now_ns >= hint.expires_ns {
-        let found = service_at(address, port)?.service as u16;
+        let found = service_at::<F>(address, port)?.service as u16;
         *hint = ServiceHint { expires_ns: now_ns + SERVICE_HINT_LIFE_NS, address, port, service: found };
     }
     Some(hint.service)
@@ -79,30 +112,31 @@ fn unusual(ctx: &XdpContext, version_ihl: u8, protocol: u8, destination: u32) ->
     let ours = protocol == protocol::TCP
         && at::<Ports>(ctx, IP_AT + header_length)
             // SAFETY: `at` has checked that the ports are inside the packet.
-            .is_some_and(|ports| service_at(destination, unsafe { (*ports).destination }).is_some());
+            .is_some_and(|ports| service_at::<V4>(destination, unsafe { (*ports).destination }).is_some());
     crate::action(if ours { Err(Counter::drop_malformed) } else { not_ours() })
 }
 
 /// A TCP segment.
 #[inline(always)]
-fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
-    let Some(tcp) = at::<Tcp>(ctx, L4_AT) else { return not_ours() };
+fn segment<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
+    let Some(tcp) = at::<Tcp>(ctx, l4_at::<F>()) else { return not_ours() };
     // SAFETY: `at` has checked that the header is inside the packet.
     let tcp = unsafe { &*tcp };
-    let (address, port) = (ip.destination, tcp.destination);
+    let (address, port) = (F::destination(ip), tcp.destination);
     let now_ns = clock::coarse_ns();
-    let Some(service) = service_number(address, port, now_ns) else { return not_ours() };
-    if ip.fragment & IS_FRAGMENT != 0 {
+    let Some(service) = service_number::<F>(address, port, now_ns) else { return not_ours() };
+    if F::is_fragment(ip) {
         return Err(Counter::drop_fragment);
     }
-    let key = FlowKey { client: mapped_word(ip.source), client_port: u16::from_be(tcp.source), service };
+    let key =
+        FlowKey { client: bytemuck::cast(F::widen(F::source(ip))), client_port: u16::from_be(tcp.source), service };
     // By value: what comes below may move the packet, and the header with it.
     let (flags, acknowledgement) = (tcp.flags, u32::from_be(tcp.acknowledgement));
-    let length = u16::from_be(ip.total_length);
+    let length = F::length(ip);
     let opening = flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
     let Some(flow) = FLOWS.get_ptr_mut(key) else {
-        let Some(service) = service_at(address, port) else { return not_ours() };
-        return Ok(if opening { handshake::answer(ctx, service) } else { bind::unknown(ctx, service, &key) });
+        let Some(service) = service_at::<F>(address, port) else { return not_ours() };
+        return Ok(if opening { handshake::answer::<F>(ctx, service) } else { bind::unknown::<F>(ctx, service, &key) });
     };
     // SAFETY: the entry stays mapped for the program's run. Two CPUs write the same flow at once only if its packets
     // are spread over queues; each field is then one of the values written, which is good enough for all of them.
@@ -111,14 +145,14 @@ fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
         // The client's, dialling anew from the same port, or anybody's: a cookie costs nothing, and the flow stays as
         // it is until a segment proves that there is a new connection.
         flow.syn_slot = clock::slot();
-        let Some(service) = service_at(address, port) else { return not_ours() };
-        return Ok(handshake::answer(ctx, service));
+        let Some(service) = service_at::<F>(address, port) else { return not_ours() };
+        return Ok(handshake::answer::<F>(ctx, service));
     }
     if flow.syn_slot != 0 && acknowledgement != flow.first_ack {
         if clock::slot().wrapping_sub(flow.syn_slot) > COOKIE_LIFE_SLOTS {
             flow.syn_slot = 0;
-        } else if let Some(service) = service_at(address, port) {
-            match bind::renewed(ctx, service, &key) {
+        } else if let Some(service) = service_at::<F>(address, port) {
+            match bind::renewed::<F>(ctx, service, &key) {
                 bind::SAME => {}
                 action => return Ok(action),
             }
@@ -126,7 +160,7 @@ fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
     }
     if flags & (flag::FIN | flag::RST) != 0 {
         flow.closing = 1;
-    } else if flow.closing != 0 && Segment::read(ctx).is_some_and(|segment| segment.payload > 0) {
+    } else if flow.closing != 0 && Segment::read::<F>(ctx).is_some_and(|segment| segment.payload > 0) {
         // Data after FIN or RST: that one was not the client's.
         flow.closing = 0;
     }
@@ -135,7 +169,7 @@ fn segment(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
     flow.bytes += length as u64;
     flow.last_ack = acknowledgement;
     if acknowledgement == flow.first_ack {
-        forward::mark(ctx);
+        forward::mark::<F>(ctx);
     }
-    forward::to(ctx, flow.node, now_ns)
+    forward::to::<F>(ctx, flow.node, now_ns)
 }

@@ -3,81 +3,102 @@
 use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_xdp_adjust_head, programs::XdpContext};
 use aya_log_ebpf::warn;
 use ringsteer_ebpf::{
-    layout::{mapped_word, node::NodeAddress, stats::Counter},
-    tunnel,
-    wire::headers::{ETHERTYPE_IPV4, Ethernet, IPV4_PLAIN, IS_FRAGMENT, Ipv4, Ports, Udp, protocol},
+    layout::{Address, node::NodeAddress, stats::Counter},
+    wire::{
+        family::{Family, V4, V6, Words},
+        headers::{Ethernet, Ports, TCP, Tcp, UDP, Udp, protocol},
+    },
 };
 
 use crate::{
     Verdict, icmp, log,
     maps::{NODE_ADDRS, THIS_NODE, counted},
-    packet::{IP_AT, L4_AT, at},
-    steer::{not_ours, service_at},
+    packet::{IP_AT, at, l4_at, length},
+    steer::{first_byte, not_ours, service_at},
 };
 
 /// Bytes between the outer IP header and the inner one.
-const OVERHEAD: usize = tunnel::OVERHEAD_V4 as usize;
+const fn overhead<O: Family>() -> usize {
+    O::HEADER + UDP
+}
 
-/// A UDP datagram.
+/// A UDP datagram of family `O`.
 #[inline(always)]
-pub fn packet(ctx: &XdpContext, ip: &Ipv4) -> Verdict {
-    let Some(udp) = at::<Udp>(ctx, L4_AT) else { return not_ours() };
+pub fn packet<O: Family>(ctx: &XdpContext, ip: &O::Header) -> Verdict {
+    let Some(udp) = at::<Udp>(ctx, l4_at::<O>()) else { return not_ours() };
     let Some(this_node) = THIS_NODE.get(0) else { return not_ours() };
     // SAFETY: `at` has checked that the header is inside the packet.
-    let port = u16::from_be(unsafe { (*udp).destination }) as u32;
-    if port != this_node.tunnel_port || mapped_word(ip.destination) != this_node.address {
+    let udp = unsafe { &*udp };
+    let to: Address = bytemuck::cast(O::widen(O::destination(ip)));
+    if u16::from_be(udp.destination) as u32 != this_node.tunnel_port || to != this_node.address {
         return not_ours();
     }
-    if ip.fragment & IS_FRAGMENT != 0 {
+    if O::is_fragment(ip) {
         return Err(Counter::drop_fragment);
     }
+    let from = O::widen(O::source(ip));
     // SAFETY: entries of a preallocated hash stay mapped for the program's run.
-    if unsafe { NODE_ADDRS.get(NodeAddress { address: mapped_word(ip.source) }) }.is_none() {
-        let sender = ip.source;
-        return Err(stranger(ctx, sender));
+    if unsafe { NODE_ADDRS.get(NodeAddress { address: bytemuck::cast(from) }) }.is_none() {
+        return Err(stranger(ctx, &from));
     }
-    content(ctx)?;
+    let datagram = u16::from_be(udp.length) as usize;
+    if O::length(ip) != O::HEADER + datagram || IP_AT + O::length(ip) > length(ctx) {
+        return Err(Counter::drop_tunnel_content);
+    }
+    let inner = datagram.wrapping_sub(UDP);
+    let ether_type = match first_byte(ctx, IP_AT + overhead::<O>()) {
+        Some(first) if V4::is_plain(first) => content::<O, V4>(ctx, inner)?,
+        Some(first) if V6::is_plain(first) => content::<O, V6>(ctx, inner)?,
+        _ => return Err(Counter::drop_tunnel_content),
+    };
     let Some(outer) = at::<Ethernet>(ctx, 0) else { return Err(Counter::drop_tunnel_content) };
     // SAFETY: `at` has checked that the header is inside the packet.
     let outer = unsafe { *outer };
     // SAFETY: the context is the program's own; no packet pointer from before is used again.
-    if unsafe { bpf_xdp_adjust_head(ctx.ctx, OVERHEAD as i32) } != 0 {
+    if unsafe { bpf_xdp_adjust_head(ctx.ctx, overhead::<O>() as i32) } != 0 {
         return Err(Counter::drop_tunnel_content);
     }
     let Some(ethernet) = at::<Ethernet>(ctx, 0) else { return Err(Counter::drop_tunnel_content) };
     // SAFETY: `at` has checked that the header is inside the packet.
-    unsafe { *ethernet = Ethernet { ether_type: ETHERTYPE_IPV4, ..outer } };
+    unsafe { *ethernet = Ethernet { ether_type, ..outer } };
     counted(Counter::untunnelled, xdp_action::XDP_PASS)
 }
 
-/// What comes out must be for one of our services: the tunnel is no way into this host for anything else.
+/// What comes out, a packet of family `I` and `inner` bytes, must be for one of our services, and whole: the tunnel is
+/// no way into this host for anything else. Gives its EtherType.
 #[inline(always)]
-fn content(ctx: &XdpContext) -> Result<(), Counter> {
-    const INNER_IP: usize = IP_AT + OVERHEAD;
-    const INNER_L4: usize = L4_AT + OVERHEAD;
-    let (Some(ip), Some(ports)) = (at::<Ipv4>(ctx, INNER_IP), at::<Ports>(ctx, INNER_L4)) else {
+fn content<O: Family, I: Family>(ctx: &XdpContext, inner: usize) -> Result<u16, Counter> {
+    let ip_at = IP_AT + overhead::<O>();
+    let l4_at = ip_at + I::HEADER;
+    let (Some(ip), Some(ports)) = (at::<I::Header>(ctx, ip_at), at::<Ports>(ctx, l4_at)) else {
         return Err(Counter::drop_tunnel_content);
     };
     // SAFETY: `at` has checked that both headers are inside the packet.
     let (ip, ports) = unsafe { (&*ip, &*ports) };
-    if ip.version_ihl != IPV4_PLAIN {
+    if I::length(ip) != inner {
         return Err(Counter::drop_tunnel_content);
     }
-    let ours = match ip.protocol {
-        protocol::TCP => service_at(ip.destination, ports.destination).is_some(),
-        protocol::ICMP => icmp::quoted(ctx, INNER_L4).is_some_and(|quoted| {
-            ip.destination == quoted.server && service_at(quoted.server, quoted.server_port).is_some()
-        }),
-        _ => false,
+    let to = I::destination(ip);
+    let protocol = I::protocol(ip);
+    let ours = if protocol == protocol::TCP {
+        // SAFETY: `at` checks that the header is inside the packet.
+        let header = at::<Tcp>(ctx, l4_at).map_or(0, |tcp| unsafe { (*tcp).header_length() });
+        header >= TCP && I::HEADER + header <= inner && service_at::<I>(to, ports.destination).is_some()
+    } else if protocol == I::ICMP {
+        icmp::quoted::<I>(ctx, l4_at)
+            .is_some_and(|quoted| to == quoted.server && service_at::<I>(to, quoted.server_port).is_some())
+    } else {
+        false
     };
-    if ours { Ok(()) } else { Err(Counter::drop_tunnel_content) }
+    if ours { Ok(I::ETHERTYPE) } else { Err(Counter::drop_tunnel_content) }
 }
 
 /// Somebody who is no node sends tunnel packets.
 #[inline(never)]
-fn stranger(ctx: &XdpContext, sender: u32) -> Counter {
+fn stranger(ctx: &XdpContext, sender: &Words) -> Counter {
     if log::allowed() {
-        warn!(ctx, "tunnel packet from {:i}, which is no node's address: dropped", u32::from_be(sender));
+        let sender: Address = bytemuck::cast(*sender);
+        warn!(ctx, "tunnel packet from {:i}, which is no node's address: dropped", sender);
     }
     Counter::drop_tunnel_sender
 }

@@ -10,15 +10,19 @@ use super::checksum;
 pub const ETHERNET: usize = 14;
 /// Length of an IPv4 header without options.
 pub const IPV4: usize = 20;
+/// Length of an IPv6 header without extension headers.
+pub const IPV6: usize = 40;
 /// Length of a UDP header.
 pub const UDP: usize = 8;
 /// Length of a TCP header without options.
 pub const TCP: usize = 20;
-/// Length of an ICMP header.
+/// Length of an ICMP or ICMPv6 header.
 pub const ICMP: usize = 8;
 
 /// EtherType of IPv4, as it stands in memory.
 pub const ETHERTYPE_IPV4: u16 = 0x0800u16.to_be();
+/// EtherType of IPv6, as it stands in memory.
+pub const ETHERTYPE_IPV6: u16 = 0x86ddu16.to_be();
 
 /// IP protocol numbers.
 pub mod protocol {
@@ -28,6 +32,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
 }
 
 /// TCP flags (RFC 9293 section 3.1).
@@ -94,6 +100,27 @@ pub const DONT_FRAGMENT: u16 = 0x4000u16.to_be();
 /// "More fragments" and the fragment offset, as they stand in memory: any bit set means a fragment.
 pub const IS_FRAGMENT: u16 = 0x3fffu16.to_be();
 
+/// IPv6 without extension headers.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Ipv6 {
+    /// Version in the high nibble, then traffic class and flow label.
+    pub version_class_label: u32,
+    /// Bytes after this header.
+    pub payload_length: u16,
+    /// What follows.
+    pub next_header: u8,
+    /// Hops left.
+    pub hop_limit: u8,
+    /// From whom, bytes as in memory.
+    pub source: [u32; 4],
+    /// To whom, bytes as in memory.
+    pub destination: [u32; 4],
+}
+
+/// The first word of an IPv6 header without traffic class and flow label, as it stands in memory.
+pub const IPV6_PLAIN: u32 = 0x6000_0000u32.to_be();
+
 /// UDP.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -148,7 +175,7 @@ impl Tcp {
     }
 }
 
-/// The first four bytes of ICMP.
+/// The header that ICMP and ICMPv6 share.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Icmp {
@@ -164,6 +191,10 @@ pub struct Icmp {
 
 /// ICMP type of "destination unreachable", which includes "fragmentation needed" (RFC 792).
 pub const ICMP_UNREACHABLE: u8 = 3;
+/// ICMPv6 type of "destination unreachable" (RFC 4443 section 3.1).
+pub const ICMPV6_UNREACHABLE: u8 = 1;
+/// ICMPv6 type of "packet too big" (RFC 4443 section 3.2).
+pub const ICMPV6_TOO_BIG: u8 = 2;
 
 /// The port fields every quoted TCP header has (RFC 792: the first eight bytes).
 #[repr(C)]

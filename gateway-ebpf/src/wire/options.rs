@@ -3,6 +3,9 @@
 /// The longest option area a TCP header can have, in bytes.
 pub const MAX: usize = 40;
 
+/// Bytes of memory that are set aside for it: a power of two.
+pub const AREA: u32 = 64;
+
 /// Option kinds.
 pub mod kind {
     /// End of the list.
@@ -46,9 +49,9 @@ pub struct Parsed {
 /// What is found goes straight to memory instead of being returned: options kept in registers multiply the paths the
 /// verifier walks. A malformed option ends the list, as in Linux (`tcp_parse_options`).
 #[inline(always)]
-pub fn parse(area: &[u8; 64], length: u32, parsed: &mut Parsed) {
+pub fn parse(area: &[u8; AREA as usize], length: u32, parsed: &mut Parsed) {
     /// Keeps an index inside the area for the compiler and the verifier.
-    const MASK: u32 = 63;
+    const MASK: u32 = AREA - 1;
     let at = |position: u32| area[(position & MASK) as usize];
     let mut position = 0u32;
     // Every round consumes at least one byte.

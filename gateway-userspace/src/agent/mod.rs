@@ -69,7 +69,7 @@ impl Args {
     /// Runs until SIGTERM or SIGINT.
     pub async fn run(self) -> Result<()> {
         let config = Config::load(&self.config)?;
-        host::check(&config)?;
+        host::check(&config, this_member(&ring_of(&config)?, &config)?.address.ip())?;
         let settings = Settings {
             pin_dir: config.node.pin_dir.clone(),
             max_flows: config.node.max_flows,
@@ -172,7 +172,8 @@ fn other_nodes(config: &Config) -> Result<Vec<IpAddr>> {
 /// Puts the configuration into the maps.
 fn apply(dataplane: &mut Dataplane, config: &Config) -> Result<()> {
     let ring = ring_of(config)?;
-    let services = translate::services(config, &ring)?;
+    translate::check_nodes(&ring)?;
+    let services = translate::services(config)?;
     let state = State {
         ring: &ring,
         this: this_member(&ring, config)?,
