@@ -4,6 +4,7 @@
 //!   * `node`: a node in a network namespace of its own, with the programs loaded and nothing attached;
 //!   * `packets`: what is sent through it;
 //! * [`path`]: messages there and back, direct, steered and through HAProxy;
+//! * [`swap`]: from a new ring in its file to the kernel steering by it;
 //! * `figures`: medians and tables.
 
 pub mod dataplane;
@@ -11,3 +12,4 @@ mod figures;
 mod node;
 mod packets;
 pub mod path;
+pub mod swap;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringsteer_tests::bench::{dataplane, path};
+use ringsteer_tests::bench::{dataplane, path, swap};
 
 /// Benchmarks; each prints medians of several batches
 #[derive(Parser)]
@@ -16,12 +16,14 @@ struct Args {
 enum Benchmark {
     Dataplane(dataplane::Args),
     Path(path::Args),
+    Swap(swap::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().benchmark {
         Benchmark::Dataplane(args) => dataplane::run(&args),
         Benchmark::Path(args) => path::run(&args),
+        Benchmark::Swap(args) => swap::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
