@@ -14,14 +14,15 @@
 //! | `name` | epoch and digest |
 //! | `description` | a ring as it is written down and sent |
 //! | `sections` | the hash space, cut so that shares can be added up |
-//! | `disagreement` | how far two rings differ |
+//! | `diff` | how far two rings differ, and who gains from whom |
+//! | `simulate` | what a change of the fleet would move |
 //!
 //! All of it is pure: no sockets, no clocks, no kernel.
 #![forbid(unsafe_code)]
 
 mod algorithm;
 mod description;
-pub mod disagreement;
+pub mod diff;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod identity;
@@ -29,6 +30,7 @@ mod member;
 mod multiprobe;
 mod name;
 mod sections;
+pub mod simulate;
 #[cfg(test)]
 mod vectors;
 
