@@ -1,5 +1,15 @@
-//! The command line: one binary, the roles as subcommands.
+//! The command line: one binary, the roles as subcommands, and what an operator asks.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `node` | the agent of this node, for the subcommands that ask it |
+//! | `output` | facts, tables, JSON, exit codes |
+//! | `ring` | rings to look at, to compare, to try changes on |
+//! | `status` | what runs on this node |
 
+mod node;
+mod output;
+mod ring;
 mod status;
 
 use std::{io::IsTerminal as _, process::ExitCode};
@@ -7,6 +17,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use self::output::Verdict;
 use crate::{agent, gateway};
 
 /// Steers websocket connections to the node that owns their user, in the kernel
@@ -25,6 +36,7 @@ enum Command {
     Agent(agent::Args),
     Gateway(gateway::Args),
     Status(status::Args),
+    Ring(ring::Args),
     Uninstall(agent::Uninstall),
 }
 
@@ -34,7 +46,7 @@ pub fn main() -> ExitCode {
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).with_ansi(colours).compact().init();
     match run(command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(verdict) => verdict.into(),
         Err(error) => {
             eprintln!("ringsteer: {error:#}");
             ExitCode::FAILURE
@@ -42,12 +54,14 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<Verdict> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
-        Command::Agent(args) => runtime.block_on(args.run()),
-        Command::Gateway(args) => runtime.block_on(args.run()),
-        Command::Status(args) => runtime.block_on(args.run()),
-        Command::Uninstall(args) => runtime.block_on(args.run()),
+        Command::Agent(args) => runtime.block_on(args.run())?,
+        Command::Gateway(args) => runtime.block_on(args.run())?,
+        Command::Status(args) => runtime.block_on(args.run())?,
+        Command::Ring(args) => return runtime.block_on(args.run()),
+        Command::Uninstall(args) => runtime.block_on(args.run())?,
     }
+    Ok(Verdict::Fine)
 }

@@ -1,56 +1,36 @@
 //! `ringsteer status`: what the agent of this node says of itself.
 
-use std::{
-    fmt::{self, Display},
-    path::PathBuf,
-};
+use std::fmt::{self, Display};
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 
-use crate::{
-    config::{self, Config},
-    control::{self, Status},
+use super::{
+    node::Node,
+    output::{self, Output},
 };
+use crate::control::{self, Status};
 
 /// Show what runs on this node: programs, interfaces, ring, flows and the kernel's counters
 ///
 /// Exits with 1 if the agent does not answer; the kernel may steer all the same.
 #[derive(Debug, Parser)]
 pub struct Args {
-    /// The node's configuration file, for the agent's socket
-    #[arg(long, value_name = "FILE", env = "RINGSTEER_CONFIG", default_value = config::DEFAULT_PATH)]
-    config: PathBuf,
-    /// The agent's socket, instead of the one in the configuration file
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    node: Node,
     /// How to print it
-    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-/// For whom it is printed.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// For scripts
-    Json,
 }
 
 impl Args {
     /// Asks and prints.
     pub async fn run(self) -> Result<()> {
-        let socket = match self.socket {
-            Some(socket) => socket,
-            None => Config::load(&self.config)?.node.socket,
-        };
-        let status = control::status(&socket).await?;
-        match self.output {
-            Output::Table => print!("{}", Table(&status)),
-            Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        }
-        Ok(())
+        let status = control::status(&self.node.socket()?).await?;
+        output::print(&match self.output {
+            Output::Table => Table(&status).to_string(),
+            Output::Json => output::json(&status)?,
+        })
     }
 }
 

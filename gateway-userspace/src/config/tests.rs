@@ -173,7 +173,11 @@ fn the_shape_of_the_file() {
     );
     refused("interfaces = [\"eth0\"]\n", "", "line 1: missing field `interfaces`");
     refused("epoch = 1", "epoch = \"1\"", "line 10: invalid type: string \"1\", expected u64");
-    refused("epoch = 1", "epoch = 1\nalgorithm = \"ketama\"", "line 11: unknown variant `ketama`, expected `openim`");
+    refused(
+        "epoch = 1",
+        "epoch = 1\nalgorithm = \"ketama\"",
+        "line 11: unknown variant `ketama`, expected `openim` or `multiprobe`",
+    );
     refused(
         "interfaces",
         "xdp_mode = \"fast\"\ninterfaces",

@@ -12,6 +12,7 @@ pub struct RingDescription {
     /// Its place in time.
     pub epoch: Epoch,
     /// How keys and members are hashed.
+    #[serde(default)]
     pub algorithm: Algorithm,
     /// Whether its operator has allowed identities without a port.
     #[serde(default)]

@@ -6,8 +6,17 @@ use super::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeA
 
 /// A ring of these identities, in this order, numbered from 1.
 pub fn ring_of<S: AsRef<str>>(identities: &[S]) -> Ring {
-    let members = (1u16..).zip(identities).map(|(number, identity)| member(number, identity.as_ref())).collect();
-    Ring::new(Epoch(1), Algorithm::OpenIm, members).unwrap()
+    Ring::new(Epoch(1), Algorithm::OpenIm, members(identities)).unwrap()
+}
+
+/// The same with the other algorithm.
+pub fn multiprobe<S: AsRef<str>>(identities: &[S]) -> Ring {
+    Ring::new(Epoch(1), Algorithm::Multiprobe, members(identities)).unwrap()
+}
+
+/// Members of these identities, in this order, numbered from 1.
+pub fn members<S: AsRef<str>>(identities: &[S]) -> Vec<Member> {
+    (1u16..).zip(identities).map(|(number, identity)| member(number, identity.as_ref())).collect()
 }
 
 /// A member with an address of its own.

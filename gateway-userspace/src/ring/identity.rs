@@ -23,7 +23,9 @@ pub enum IdentityError {
     #[error("an identity is empty; write the name the pushers know the member by, such as `gateway-0.example:88`")]
     Empty,
     /// Longer than any DNS name with a port.
-    #[error("an identity of {0} bytes is too long; the limit is {MAX_IDENTITY}")]
+    #[error(
+        "an identity of {0} bytes is too long; the limit is {MAX_IDENTITY}, the longest DNS name and a port: shorten it"
+    )]
     TooLong(usize),
     /// White space or a control character, most likely by accident.
     #[error("the identity {0:?} holds white space or a control character; remove it")]
@@ -75,14 +77,24 @@ impl Identity {
         &self.0
     }
 
+    /// The identity without the port it is qualified with.
+    pub fn name(&self) -> &str {
+        self.split().map_or(&self.0, |(name, _)| name)
+    }
+
     /// The port the identity is qualified with, if it is.
     pub fn port(&self) -> Option<u16> {
+        self.split().map(|(_, port)| port)
+    }
+
+    /// Name and port, if it has a port.
+    fn split(&self) -> Option<(&str, u16)> {
         let (name, port) = self.0.rsplit_once(':')?;
         // A colon inside the name is an IPv6 address without brackets, whose last group is no port.
         let named = !name.is_empty() && (!name.contains(':') || (name.starts_with('[') && name.ends_with(']')));
         // One spelling only: `str::parse` alone would take `+88` and `088`, which hash differently.
         let canonical = port.starts_with(|c: char| ('1'..='9').contains(&c));
-        if named && canonical { port.parse().ok() } else { None }
+        if named && canonical { Some((name, port.parse().ok()?)) } else { None }
     }
 }
 
@@ -121,7 +133,9 @@ mod tests {
     #[test]
     fn carries_a_port() {
         for (text, port) in [("gw-0:88", 88), ("[2001:db8::1]:88", 88), ("198.51.100.1:65535", 65535), ("ü:1", 1)] {
-            assert_eq!(Identity::new(text).unwrap().port(), Some(port), "{text}");
+            let identity = Identity::new(text).unwrap();
+            assert_eq!(identity.port(), Some(port), "{text}");
+            assert_eq!(format!("{}:{port}", identity.name()), text);
         }
     }
 
@@ -129,7 +143,8 @@ mod tests {
     fn without_a_port_only_on_request() {
         for text in ["gw-0", "gw-0:", ":88", "gw-0:0", "gw-0:088", "gw-0:+88", "gw-0:65536", "gw-0:x", "2001:db8::1"] {
             assert_eq!(Identity::new(text), Err(IdentityError::NoPort(text.into())));
-            assert_eq!(Identity::port_optional(text).unwrap().as_str(), text);
+            let identity = Identity::port_optional(text).unwrap();
+            assert_eq!((identity.as_str(), identity.name()), (text, text));
         }
     }
 
@@ -141,6 +156,26 @@ mod tests {
         }
         assert!(Identity::port_optional("x".repeat(MAX_IDENTITY)).is_ok());
         assert_eq!(Identity::port_optional("x".repeat(MAX_IDENTITY + 1)), Err(IdentityError::TooLong(260)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_to_do() {
+        let cases = [
+            ("", "an identity is empty; write the name the pushers know the member by, such as `gateway-0.example:88`"),
+            ("gw 0:88", "the identity \"gw 0:88\" holds white space or a control character; remove it"),
+            (
+                "gw-0",
+                "the identity \"gw-0\" has no port: OpenIM's pushers hash `name:port`, so they would compute another ring; \
+                 append the port (`:88` by default), or set `allow_identities_without_port = true` if no such pusher exists",
+            ),
+        ];
+        for (text, message) in cases {
+            assert_eq!(Identity::new(text).unwrap_err().to_string(), message);
+        }
+        assert_eq!(
+            Identity::new("x".repeat(300)).unwrap_err().to_string(),
+            "an identity of 300 bytes is too long; the limit is 259, the longest DNS name and a port: shorten it"
+        );
     }
 
     #[test]

@@ -10,33 +10,42 @@
 //! | `identity` | the string that is hashed |
 //! | `member` | number and node address beside it |
 //! | `algorithm` | from keys and identities to positions |
+//! | `multiprobe` | the lookup of the second algorithm |
 //! | `name` | epoch and digest |
 //! | `description` | a ring as it is written down and sent |
-//! | `disagreement` | how far two rings differ |
+//! | `sections` | the hash space, cut so that shares can be added up |
+//! | `diff` | how far two rings differ, and who gains from whom |
+//! | `simulate` | what a change of the fleet would move |
 //!
 //! All of it is pure: no sockets, no clocks, no kernel.
 #![forbid(unsafe_code)]
 
 mod algorithm;
 mod description;
-pub mod disagreement;
+pub mod diff;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod identity;
 mod member;
+mod multiprobe;
 mod name;
+mod sections;
+pub mod simulate;
 #[cfg(test)]
 mod vectors;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-pub use algorithm::Algorithm;
+pub use algorithm::{Algorithm, Precision};
 pub use description::{DescriptionError, MemberDescription, RingDescription};
 pub use identity::{Identity, IdentityError, MAX_IDENTITY};
 pub use member::{Member, MemberNumber, MemberNumberError, MemberState, NodeAddress, NodeAddressError};
 pub use name::{Digest, DigestError, Epoch, ShortDigest};
 pub use ringsteer_ebpf::layout::ring::Point;
-use ringsteer_ebpf::{layout::ring as image, ring::owner_index};
+use ringsteer_ebpf::{
+    layout::{node::MAX_NODES, ring as image},
+    ring::owner_index,
+};
 
 /// A ring: from a key to its owner. Never changes, and cheap to clone.
 #[derive(Clone)]
@@ -45,8 +54,8 @@ pub struct Ring {
     algorithm: Algorithm,
     digest: Digest,
     members: Arc<[Member]>,
-    /// Where each number stands in `members`.
-    places: Arc<HashMap<MemberNumber, usize>>,
+    /// Where the member of each number stands in `members`.
+    places: Arc<[Option<u16>]>,
     /// The points, as the kernel searches them.
     image: Arc<image::Ring>,
 }
@@ -154,7 +163,7 @@ impl Ring {
         }
         let digest = Digest::of(algorithm, &members);
         let image = image(epoch, algorithm, &digest, &members);
-        Ok(Self { epoch, algorithm, digest, members: members.into(), places: Arc::new(places), image })
+        Ok(Self { epoch, algorithm, digest, members: members.into(), places: places.into(), image })
     }
 
     /// Its place in time.
@@ -179,7 +188,7 @@ impl Ring {
 
     /// The member of that number, if the ring has one.
     pub fn member(&self, number: MemberNumber) -> Option<&Member> {
-        self.places.get(&number).map(|&place| &self.members[place])
+        self.place_of_number(u32::from(number.get())).map(|place| &self.members[place])
     }
 
     /// The member that owns `key`, a user id as the server decodes it.
@@ -197,24 +206,22 @@ impl Ring {
         &self.image.points[..self.image.point_count as usize]
     }
 
-    /// The exact share of the hash space, from 0 to 1, that each member owns, in ring order.
+    /// The share of the hash space, from 0 to 1, that each member owns, in ring order; found as
+    /// [`Algorithm::precision`] says. Measuring takes up to a few seconds.
     pub fn shares(&self) -> Vec<(MemberNumber, f64)> {
-        let points = self.points();
-        let mut owned = vec![0u64; self.members.len()];
-        // A point owns from its predecessor (inclusive: a key at a point belongs to the next) up to itself; the first
-        // one also what lies beyond the last.
-        let mut start = 0;
-        for point in points {
-            let end = u64::from(point.hash);
-            owned[self.place_of_point(point)] += end - start;
-            start = end;
+        let mut owned = vec![0; self.members.len()];
+        for section in sections::sections(&[self]) {
+            owned[self.place_of_hash(section.hash)] += section.width;
         }
-        owned[self.place_of_point(&points[0])] += (1 << 32) - start;
-        self.members
-            .iter()
-            .zip(owned)
-            .map(|(member, owned)| (member.number, owned as f64 / (1u64 << 32) as f64))
-            .collect()
+        sections::shares(self, &owned)
+    }
+
+    /// How many times the mean the fullest member owns, by the [`shares`](Self::shares) given: 1 is a perfect balance.
+    /// The mean is that of the active members.
+    pub fn balance(&self, shares: &[(MemberNumber, f64)]) -> f64 {
+        let active = self.members.iter().filter(|member| member.state == MemberState::Active).count();
+        let fullest = shares.iter().map(|&(_, share)| share).fold(0.0, f64::max);
+        fullest * active as f64
     }
 
     /// The ring as the kernel's `ring` map holds it.
@@ -224,18 +231,21 @@ impl Ring {
 
     /// Where the owner of the keys at `hash` stands in the member list.
     fn place_of_hash(&self, hash: u32) -> usize {
-        let index = owner_index(&self.image.points, self.image.point_count, hash, 0)
-            .expect("`Ring::new` makes a ring of at least one and at most MAX_POINTS points");
-        self.place_of_point(&self.image.points[index])
+        let (points, count) = (&self.image.points, self.image.point_count);
+        let index = match self.algorithm {
+            Algorithm::OpenIm => owner_index(points, count, hash, 0),
+            Algorithm::Multiprobe => multiprobe::owner_index(points, count, hash),
+        };
+        let index = index.expect("`Ring::new` makes a ring of at least one and at most MAX_POINTS points");
+        self.place_of_point(&points[index])
     }
 
     fn place_of_point(&self, point: &Point) -> usize {
-        u16::try_from(point.node)
-            .ok()
-            .and_then(|number| MemberNumber::new(number).ok())
-            .and_then(|number| self.places.get(&number))
-            .copied()
-            .expect("`Ring::new` takes the numbers of points from its members")
+        self.place_of_number(point.node).expect("`Ring::new` takes the numbers of points from its members")
+    }
+
+    fn place_of_number(&self, number: u32) -> Option<usize> {
+        self.places.get(number as usize).copied().flatten().map(usize::from)
     }
 }
 
@@ -251,14 +261,15 @@ impl fmt::Debug for Ring {
 }
 
 /// Where each number stands in the list; refuses members that share a number, an identity or an address.
-fn places(members: &[Member]) -> Result<HashMap<MemberNumber, usize>, RingError> {
-    let mut places = HashMap::new();
+fn places(members: &[Member]) -> Result<Vec<Option<u16>>, RingError> {
+    let mut places = vec![None; MAX_NODES];
     let mut identities = HashMap::new();
     let mut addresses = HashMap::new();
     for (index, member) in members.iter().enumerate() {
         let Member { number, ref identity, address, .. } = *member;
-        if let Some(first) = places.insert(number, index) {
-            let first = members[first].identity.clone();
+        // There are fewer members than numbers, so the index fits.
+        if let Some(first) = places[usize::from(number.get())].replace(index as u16) {
+            let first = members[usize::from(first)].identity.clone();
             return Err(RingError::DuplicateNumber { number, first, second: identity.clone(), index });
         }
         if let Some(first) = identities.insert(identity, number) {

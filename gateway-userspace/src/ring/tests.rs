@@ -136,6 +136,21 @@ fn the_kernel_image_says_what_the_ring_is() {
     assert_eq!(&image.points[..40], ring.points());
     assert!(image.points[40..].iter().all(|point| *point == Point { hash: 0, node: 0 }));
     assert_eq!(bytemuck::bytes_of(image).len(), size_of::<image::Ring>());
+
+    let mixed = Ring::new(Epoch(7), Algorithm::Multiprobe, ring.members().to_vec()).unwrap();
+    assert_eq!((mixed.kernel_image().algorithm, mixed.kernel_image().point_count), (2, 40));
+    assert_ne!(mixed.digest(), ring.digest());
+}
+
+#[test]
+fn balance_is_measured_against_the_active_members() {
+    let mut members = openim(5, ":88").members().to_vec();
+    let shares = new(members.clone()).unwrap().shares();
+    let fullest = shares.iter().map(|&(_, share)| share).fold(0.0, f64::max);
+    assert_eq!(new(members.clone()).unwrap().balance(&shares), fullest * 5.0);
+    members[1..].iter_mut().for_each(|member| member.state = MemberState::Draining);
+    let one = new(members).unwrap();
+    assert_eq!(one.balance(&one.shares()), 1.0);
 }
 
 #[test]
@@ -240,5 +255,10 @@ fn a_draining_member_stays_in_the_ring_and_owns_nothing() {
     assert_eq!(draining.points(), without.points());
 
     members.iter_mut().for_each(|member| member.state = MemberState::Draining);
-    assert_eq!(Ring::new(Epoch(4), Algorithm::OpenIm, members).unwrap_err(), RingError::NoneActive);
+    let error = Ring::new(Epoch(4), Algorithm::OpenIm, members).unwrap_err();
+    assert_eq!(error, RingError::NoneActive);
+    assert_eq!(
+        error.to_string(),
+        "every member of the ring is draining, so nobody could own anything; keep at least one active"
+    );
 }
