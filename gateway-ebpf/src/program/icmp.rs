@@ -16,7 +16,7 @@ use crate::{
     Verdict, clock, forward,
     maps::{FLOWS, count},
     packet::{at, l4_at},
-    steer::{first_byte, not_ours, service_at},
+    steer::{first_byte, flow_key, not_ours, service_at},
 };
 
 /// The connection that an ICMP error is about, from the packet quoted in it. That packet went from us to the client.
@@ -66,13 +66,9 @@ fn error<F: Family>(ctx: &XdpContext) -> Verdict {
         return not_ours();
     }
     let Some(service) = service_at::<F>(quoted.server, quoted.server_port) else { return not_ours() };
-    let key = FlowKey {
-        client: bytemuck::cast(F::widen(quoted.client)),
-        client_port: u16::from_be(quoted.client_port),
-        service: service.service as u16,
-    };
+    let key = flow_key::<F>(quoted.client, quoted.client_port, service.service as u16);
     // SAFETY: entries of a preallocated hash stay mapped for the program's run.
-    let Some(flow) = (unsafe { FLOWS.get(key) }) else { return not_ours() };
+    let Some(flow) = (unsafe { FLOWS.get(bytemuck::cast_ref::<_, FlowKey>(&key)) }) else { return not_ours() };
     count(Counter::icmp_steered);
     forward::to::<F>(ctx, flow.node, clock::coarse_ns())
 }

@@ -86,6 +86,15 @@ pub fn service_at<F: Family>(address: F::Address, port: u16) -> Option<&'static 
     maps::service(&ServiceKey { address: bytemuck::cast(F::widen(address)), port: u16::from_be(port) as u32 })
 }
 
+/// The [`FlowKey`] of a client's address and port, as bytes in memory, and a service's number. In whole words, because the
+/// kernel hashes it so: what was written in halves, a processor cannot read at once as a whole.
+#[inline(always)]
+pub fn flow_key<F: Family>(client: F::Address, client_port: u16, service: u16) -> [u32; 5] {
+    let [a, b, c, d] = F::widen(client);
+    // The halves in their order in memory, on this little-endian target.
+    [a, b, c, d, u16::from_be(client_port) as u32 | (service as u32) << 16]
+}
+
 /// How long a service's number is believed without looking, in nanoseconds.
 const SERVICE_HINT_LIFE_NS: u64 = 100_000_000;
 
@@ -128,15 +137,15 @@ fn segment<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
     if F::is_fragment(ip) {
         return Err(Counter::drop_fragment);
     }
-    let key =
-        FlowKey { client: bytemuck::cast(F::widen(F::source(ip))), client_port: u16::from_be(tcp.source), service };
+    let key = flow_key::<F>(F::source(ip), tcp.source, service);
+    let key: &FlowKey = bytemuck::cast_ref(&key);
     // By value: what comes below may move the packet, and the header with it.
     let (flags, acknowledgement) = (tcp.flags, u32::from_be(tcp.acknowledgement));
     let length = F::length(ip);
     let opening = flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
     let Some(flow) = FLOWS.get_ptr_mut(key) else {
         let Some(service) = service_at::<F>(address, port) else { return not_ours() };
-        return Ok(if opening { handshake::answer::<F>(ctx, service) } else { bind::unknown::<F>(ctx, service, &key) });
+        return Ok(if opening { handshake::answer::<F>(ctx, service) } else { bind::unknown::<F>(ctx, service, key) });
     };
     // SAFETY: the entry stays mapped for the program's run. Two CPUs write the same flow at once only if its packets
     // are spread over queues; each field is then one of the values written, which is good enough for all of them.
@@ -152,7 +161,7 @@ fn segment<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
         if clock::slot().wrapping_sub(flow.syn_slot) > COOKIE_LIFE_SLOTS {
             flow.syn_slot = 0;
         } else if let Some(service) = service_at::<F>(address, port) {
-            match bind::renewed::<F>(ctx, service, &key) {
+            match bind::renewed::<F>(ctx, service, key) {
                 bind::SAME => {}
                 action => return Ok(action),
             }

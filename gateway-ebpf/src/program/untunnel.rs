@@ -1,9 +1,15 @@
 //! Out of the tunnel: the owner's side of `forward`.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_xdp_adjust_head, programs::XdpContext};
 use aya_log_ebpf::warn;
 use ringsteer_ebpf::{
-    layout::{Address, node::NodeAddress, stats::Counter},
+    layout::{
+        Address,
+        node::{NodeAddress, ThisNode},
+        stats::Counter,
+    },
     wire::{
         family::{Family, V4, V6, Words},
         headers::{Ethernet, Ports, TCP, Tcp, UDP, Udp, protocol},
@@ -13,7 +19,7 @@ use ringsteer_ebpf::{
 use crate::{
     Verdict, icmp, log,
     maps::{NODE_ADDRS, THIS_NODE, counted},
-    packet::{IP_AT, at, l4_at, length},
+    packet::{IP_AT, at, l4_at},
     steer::{first_byte, not_ours, service_at},
 };
 
@@ -29,8 +35,9 @@ pub fn packet<O: Family>(ctx: &XdpContext, ip: &O::Header) -> Verdict {
     let Some(this_node) = THIS_NODE.get(0) else { return not_ours() };
     // SAFETY: `at` has checked that the header is inside the packet.
     let udp = unsafe { &*udp };
-    let to: Address = bytemuck::cast(O::widen(O::destination(ip)));
-    if u16::from_be(udp.destination) as u32 != this_node.tunnel_port || to != this_node.address {
+    if u16::from_be(udp.destination) as u32 != this_node.tunnel_port
+        || O::widen(O::destination(ip)) != own_address(this_node)
+    {
         return not_ours();
     }
     if O::is_fragment(ip) {
@@ -38,11 +45,11 @@ pub fn packet<O: Family>(ctx: &XdpContext, ip: &O::Header) -> Verdict {
     }
     let from = O::widen(O::source(ip));
     // SAFETY: entries of a preallocated hash stay mapped for the program's run.
-    if unsafe { NODE_ADDRS.get(NodeAddress { address: bytemuck::cast(from) }) }.is_none() {
+    if unsafe { NODE_ADDRS.get(bytemuck::cast_ref::<_, NodeAddress>(&from)) }.is_none() {
         return Err(stranger(ctx, &from));
     }
     let datagram = u16::from_be(udp.length) as usize;
-    if O::length(ip) != O::HEADER + datagram || IP_AT + O::length(ip) > length(ctx) {
+    if O::length(ip) != O::HEADER + datagram || ctx.data() + IP_AT + O::length(ip) > ctx.data_end() {
         return Err(Counter::drop_tunnel_content);
     }
     let inner = datagram.wrapping_sub(UDP);
@@ -62,6 +69,14 @@ pub fn packet<O: Family>(ctx: &XdpContext, ip: &O::Header) -> Verdict {
     // SAFETY: `at` has checked that the header is inside the packet.
     unsafe { *ethernet = Ethernet { ether_type, ..outer } };
     counted(Counter::untunnelled, xdp_action::XDP_PASS)
+}
+
+/// Our node address. Copied as words: as an array of bytes it would be compared byte by byte.
+#[inline(always)]
+fn own_address(this_node: &ThisNode) -> Words {
+    const AT: usize = offset_of!(ThisNode, address) / 4;
+    let words: &[u32; size_of::<ThisNode>() / 4] = bytemuck::cast_ref(this_node);
+    [words[AT], words[AT + 1], words[AT + 2], words[AT + 3]]
 }
 
 /// What comes out, a packet of family `I` and `inner` bytes, must be for one of our services, and whole: the tunnel is
