@@ -5,7 +5,7 @@
 
 use super::map_pod;
 
-/// Most points a ring can have: 1 638 members of the `openim` algorithm at 20 points each.
+/// Most points a ring can have: 1 638 members at 20 points each.
 pub const MAX_POINTS: usize = 1 << 15;
 
 map_pod! {
@@ -25,7 +25,7 @@ map_pod! {
         pub epoch: u64,
         /// Its content, as the first eight bytes (big-endian) of the digest that `ringsteer` prints.
         pub digest: u64,
-        /// How keys and members are hashed: 1 is `openim`.
+        /// How keys and members are hashed: 1 is `openim`, 2 is `multiprobe` ([`crate::ring::algorithm`]).
         pub algorithm: u32,
         /// How many of `points` are in use.
         pub point_count: u32,

@@ -2,10 +2,14 @@
 
 use std::fmt;
 
-use ringsteer_ebpf::{crc32, layout::ring::MAX_POINTS};
+use ringsteer_ebpf::{
+    crc32,
+    layout::ring::MAX_POINTS,
+    ring::{algorithm, fmix32},
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Identity, multiprobe::fmix32};
+use super::Identity;
 
 /// A way of hashing keys and placing members. Part of the ring: everybody who reads it hashes alike.
 ///
@@ -39,8 +43,8 @@ impl Algorithm {
     /// The number that stands for it in the kernel's `ring` map.
     pub fn kernel_id(self) -> u32 {
         match self {
-            Self::OpenIm => 1,
-            Self::Multiprobe => 2,
+            Self::OpenIm => algorithm::OPENIM,
+            Self::Multiprobe => algorithm::MULTIPROBE,
         }
     }
 

@@ -10,7 +10,6 @@
 //! | `identity` | the string that is hashed |
 //! | `member` | number and node address beside it |
 //! | `algorithm` | from keys and identities to positions |
-//! | `multiprobe` | the lookup of the second algorithm |
 //! | `name` | epoch and digest |
 //! | `description` | a ring as it is written down and sent |
 //! | `sections` | the hash space, cut so that shares can be added up |
@@ -27,6 +26,7 @@ pub mod diff;
 pub(crate) mod fixtures;
 mod identity;
 mod member;
+#[cfg(test)]
 mod multiprobe;
 mod name;
 mod sections;
@@ -44,7 +44,7 @@ pub use name::{Digest, DigestError, Epoch, ShortDigest};
 pub use ringsteer_ebpf::layout::ring::Point;
 use ringsteer_ebpf::{
     layout::{node::MAX_NODES, ring as image},
-    ring::owner_index,
+    ring::owner,
 };
 
 /// A ring: from a key to its owner. Never changes, and cheap to clone.
@@ -231,13 +231,9 @@ impl Ring {
 
     /// Where the owner of the keys at `hash` stands in the member list.
     fn place_of_hash(&self, hash: u32) -> usize {
-        let (points, count) = (&self.image.points, self.image.point_count);
-        let index = match self.algorithm {
-            Algorithm::OpenIm => owner_index(points, count, hash, 0),
-            Algorithm::Multiprobe => multiprobe::owner_index(points, count, hash),
-        };
-        let index = index.expect("`Ring::new` makes a ring of at least one and at most MAX_POINTS points");
-        self.place_of_point(&points[index])
+        let point =
+            owner(&self.image, hash).expect("`Ring::new` makes a ring of at least one and at most MAX_POINTS points");
+        self.place_of_point(point)
     }
 
     fn place_of_point(&self, point: &Point) -> usize {

@@ -1,6 +1,8 @@
 //! Cutting the hash space into sections in which nobody's owner changes, so that shares can be added up.
 
-use super::{MemberNumber, Precision, Ring, multiprobe::fmix32};
+use ringsteer_ebpf::ring::fmix32;
+
+use super::{MemberNumber, Precision, Ring};
 
 /// How many hashes stand for all of them where shares are measured, as a power of two.
 const SAMPLES_LOG2: u32 = 20;
