@@ -71,6 +71,8 @@ counters! {
     rst_unknown_flow,
     /// RST for a connection that ended before it spoke.
     rst_before_data,
+    /// RST for a segment of a flow whose node is no longer in `nodes`; the client dials again and is bound anew.
+    rst_node_gone,
     /// Segment that overtook the first one of its connection; TCP sends it again.
     drop_early_segment,
     /// RST for no known flow; there is nothing to answer.
@@ -79,7 +81,7 @@ counters! {
     drop_flow_table_full,
     /// No ring has been published here.
     drop_no_ring,
-    /// The ring or a flow names a node that is not in `nodes`.
+    /// The ring names a node that is not in `nodes`; or a flow does, and there is nobody to tell: a RST, an ICMP error.
     drop_unknown_node,
     /// No route to the owner.
     drop_no_route,

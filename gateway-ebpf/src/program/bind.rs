@@ -77,6 +77,28 @@ pub fn renewed<F: Family>(ctx: &XdpContext, service: &Service, key: &FlowKey) ->
     crate::action(verdict)
 }
 
+/// A segment of a flow whose node is gone. Gives the XDP action, counted.
+#[inline(never)]
+pub fn node_gone<F: Family>(ctx: &XdpContext, key: &FlowKey) -> u32 {
+    crate::action(without_node::<F>(ctx, key))
+}
+
+/// The client is told, as the node's own stack would if it came back without the connection: with a RST at the number
+/// that the segment acknowledges. That is where the client expects the next byte, so it believes the RST; and if it has
+/// just answered another RST with a challenge (RFC 5961 section 3.2), this segment is that challenge.
+#[inline(always)]
+fn without_node<F: Family>(ctx: &XdpContext, key: &FlowKey) -> Verdict {
+    let Some(segment) = Segment::read::<F>(ctx) else { return Err(Counter::drop_malformed) };
+    if let Some(flow) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: the entry stays mapped for the program's run; of two values written at once either will do.
+        unsafe { (*flow).closing = 1 };
+    }
+    if segment.any(flag::RST) {
+        return Err(Counter::drop_unknown_node);
+    }
+    handshake::reset::<F>(ctx, segment, Counter::rst_node_gone)
+}
+
 /// What follows a SYN that we answered.
 #[inline(always)]
 fn first<F: Family>(ctx: &XdpContext, service: &Service, key: &FlowKey, segment: &Segment) -> Verdict {

@@ -180,5 +180,8 @@ fn segment<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
     if acknowledgement == flow.first_ack {
         forward::mark::<F>(ctx);
     }
-    forward::to::<F>(ctx, flow.node, now_ns)
+    match forward::to::<F>(ctx, flow.node, now_ns) {
+        Err(Counter::drop_unknown_node) => Ok(bind::node_gone::<F>(ctx, key)),
+        verdict => verdict,
+    }
 }
