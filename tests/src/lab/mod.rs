@@ -16,6 +16,7 @@
 
 pub mod addresses;
 pub mod command;
+mod detour;
 mod etcd;
 mod family;
 mod host;
@@ -31,6 +32,7 @@ pub mod temper;
 mod topology;
 mod xdp_pass;
 
+pub use detour::Detour;
 pub use etcd::Etcd;
 pub use family::Family;
 pub use host::Host;
