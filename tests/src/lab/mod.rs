@@ -51,6 +51,7 @@ use self::topology::{BRIDGE, Link, Place};
 use anyhow::{Context, Result, bail, ensure};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -296,6 +297,9 @@ impl Estate {
         let links: Vec<Link> = links.into_iter().map(|(_, link)| link).collect();
 
         router.set_sysctls(topology::router_sysctls())?;
+        if Path::new("/proc/sys/net/bridge").exists() {
+            router.set_sysctls(topology::bridge_sysctls())?;
+        }
         command::ip_batch(Some(router.namespace()), &topology::router_batch(&links))?;
         for (host, link) in hosts.iter().zip(&links) {
             command::ip_batch(Some(host.namespace()), &topology::host_batch(link))?;
