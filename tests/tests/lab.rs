@@ -23,6 +23,7 @@ const PORT: u16 = 10001;
 on_each_family!(
     clients_and_pusher_reach_the_node_that_the_virtual_address_is_routed_to,
     no_node_says_that_the_virtual_address_is_its_own,
+    a_detour_passes_through_another_host_until_it_is_dropped,
     a_megabyte_survives_a_rough_link_and_the_smooth_one_comes_back,
     a_link_that_loses_everything_lets_nothing_through,
     a_vanished_client_says_nothing,
@@ -127,6 +128,51 @@ fn no_node_says_that_the_virtual_address_is_its_own(family: Family) -> Result<()
     lab.route_virtual_to(1)?;
     ensure!(ask(lab.client(0), virtual_address)? == 1);
     Ok(())
+}
+
+fn a_detour_passes_through_another_host_until_it_is_dropped(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(1).stores(1).build()?;
+    let (node, store) = (lab.node(0), lab.store(0));
+    let address = SocketAddr::new(node.address(family), PORT);
+    let _listener = node.run(|| std::net::TcpListener::bind(address))?;
+    let connect = || lab.client(0).run(|| std::net::TcpStream::connect_timeout(&address, LIMIT)).map(drop);
+
+    let detour = lab.detour(node, store)?;
+    connect()?;
+    let forwarded = forwarded_by(store, family)?;
+    // The SYN, at least: the rest may still be under way.
+    ensure!(forwarded >= 1, "{forwarded} packets took the detour");
+    drop(detour);
+    let before = forwarded_by(store, family)?;
+    for _ in 0..10 {
+        connect()?;
+    }
+    let after = forwarded_by(store, family)?;
+    ensure!(after - before <= 2, "{} packets took a detour that is gone", after - before);
+    Ok(())
+}
+
+/// Packets that a host has passed on.
+fn forwarded_by(host: &Host, family: Family) -> Result<u64> {
+    let (file, name) = match family {
+        Family::V4 => ("snmp", "ForwDatagrams"),
+        Family::V6 => ("snmp6", "Ip6OutForwDatagrams"),
+    };
+    let text = host.run(|| std::fs::read_to_string(Path::new("/proc/thread-self/net").join(file)))?;
+    let value = match family {
+        // A line of names, a line of values.
+        Family::V4 => {
+            let mut lines = text.lines().filter(|line| line.starts_with("Ip:"));
+            let (names, values) = lines.next().zip(lines.next()).context("two lines on IP")?;
+            names
+                .split_whitespace()
+                .zip(values.split_whitespace())
+                .find(|(its, _)| *its == name)
+                .map(|(_, value)| value)
+        }
+        Family::V6 => text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim),
+    };
+    Ok(value.with_context(|| format!("{file} has no {name}"))?.parse()?)
 }
 
 #[test]

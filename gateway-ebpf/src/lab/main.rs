@@ -1,13 +1,14 @@
 //! Programs that only the lab loads.
 //!
 //! A veth drops what XDP sends into it unless its receiving end runs an XDP program too: [`lab_pass`] is that program
-//! for the ends that have nothing to steer. [`bench_restore`] goes in front of a program whose speed is measured.
+//! for the ends that have nothing to steer. [`lab_switch`] makes a switch of the router's. [`bench_restore`] goes in front of a program whose speed is measured.
 #![no_std]
 #![no_main]
 // The attribute macros make an undocumented twin of each program.
 #![allow(missing_docs)]
 
 mod bench;
+mod switch;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 
@@ -15,6 +16,12 @@ use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 #[xdp]
 pub fn lab_pass(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
+}
+
+/// Forwards to whom it is for.
+#[xdp]
+pub fn lab_switch(ctx: XdpContext) -> u32 {
+    switch::forward(&ctx)
 }
 
 /// Begins a round of a benchmark.

@@ -33,7 +33,7 @@ use ringsteer_ebpf::{
 };
 
 use super::packets;
-use crate::lab::{addresses, command};
+use crate::lab::{addresses, command, hardware};
 
 /// Nodes of the fleet; we are the first.
 const NODES: usize = 5;
@@ -100,7 +100,7 @@ impl Node {
         make_interface()?;
 
         // The tail call wants both programs to be alike, and the map remembers the first one: the wrapper.
-        let mut lab = load_lab()?;
+        let mut lab = hardware::programs()?;
         // A veth's receive queue is ready for XDP, and fit to be named in a test run, once a program is on it.
         let pass: &mut Xdp = lab.program_mut("lab_pass").context("lab.bpf.o has no `lab_pass`")?.try_into()?;
         pass.load()?;
@@ -230,13 +230,6 @@ fn make_interface() -> Result<()> {
     // `/proc/sys/net` shows the network of whoever opens it. The kernel routes for XDP only where it forwards.
     let forwarding = format!("/proc/sys/net/ipv4/conf/{INTERFACE}/forwarding");
     fs::write(&forwarding, "1").with_context(|| format!("cannot write {forwarding}"))
-}
-
-fn load_lab() -> Result<Ebpf> {
-    let directory = std::env::var_os("RINGSTEER_BPF_DIR")
-        .context("RINGSTEER_BPF_DIR is not set; run it as `cargo xtask bench dataplane`")?;
-    let path = PathBuf::from(directory).join("lab.bpf.o");
-    Ebpf::load_file(&path).with_context(|| format!("cannot load {}", path.display()))
 }
 
 fn ring() -> Result<Ring> {

@@ -16,8 +16,10 @@
 
 pub mod addresses;
 pub mod command;
+mod detour;
 mod etcd;
 mod family;
+pub mod hardware;
 mod host;
 mod interrupt;
 mod namespace;
@@ -31,6 +33,7 @@ pub mod temper;
 mod topology;
 mod xdp_pass;
 
+pub use detour::Detour;
 pub use etcd::Etcd;
 pub use family::Family;
 pub use host::Host;
@@ -41,12 +44,14 @@ pub use rustix::process::Signal;
 pub use topology::INTERFACE;
 
 use self::addresses::Addresses;
+use self::hardware::Hardware;
 use self::nursery::Nursery;
 use self::state::State;
 use self::topology::{BRIDGE, Link, Place};
 use anyhow::{Context, Result, bail, ensure};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -68,6 +73,8 @@ pub struct Lab {
     edge: AtomicUsize,
     /// Attached as long as they are open.
     _xdp_pass: Vec<OwnedFd>,
+    /// Instead of these, if asked for.
+    _hardware: Option<Hardware>,
 }
 
 /// How many hosts of each kind a lab shall have.
@@ -76,6 +83,7 @@ pub struct Builder {
     nodes: usize,
     stores: usize,
     clients: usize,
+    hardware: bool,
 }
 
 /// What has to be cleared away at the end, by whoever comes first: the lab's drop or an interrupt.
@@ -104,12 +112,17 @@ impl Builder {
         Self { stores, ..self }
     }
 
+    /// Links nearer to hardware, for benchmarks: see [`hardware`]. Partitions do not hold on them between nodes.
+    pub fn hardware(self) -> Self {
+        Self { hardware: true, ..self }
+    }
+
     /// Builds the lab, after removing those whose owner is dead. The virtual addresses are routed to node 0.
     ///
     /// # Errors
     /// If a number is out of range, the process is not root, or a tool is missing.
     pub fn build(self) -> Result<Lab> {
-        let Self { nodes, stores, clients } = self;
+        let Self { nodes, stores, clients, .. } = self;
         for (what, number, least, most) in [
             ("nodes", nodes, 1, addresses::NODES_MAX),
             ("stores", stores, 0, addresses::STORES_MAX),
@@ -141,7 +154,7 @@ impl Builder {
 impl Lab {
     /// A lab with five nodes and one client host, unless told otherwise.
     pub fn builder() -> Builder {
-        Builder { nodes: 5, stores: 0, clients: 1 }
+        Builder { nodes: 5, stores: 0, clients: 1, hardware: false }
     }
 
     /// Removes what labs left behind whose owner is dead, and gives their names.
@@ -250,7 +263,7 @@ impl Drop for Lab {
 impl Estate {
     /// Makes the namespaces and what is in them.
     fn furnish(self: &Arc<Self>, builder: Builder) -> Result<Lab> {
-        let Builder { nodes, stores, clients } = builder;
+        let Builder { nodes, stores, clients, hardware } = builder;
         let state = self.state.lock().expect("no one panics with the lock");
         let Some(state) = state.as_ref() else { bail!("interrupted") };
 
@@ -284,6 +297,9 @@ impl Estate {
         let links: Vec<Link> = links.into_iter().map(|(_, link)| link).collect();
 
         router.set_sysctls(topology::router_sysctls())?;
+        if Path::new("/proc/sys/net/bridge").exists() {
+            router.set_sysctls(topology::bridge_sysctls())?;
+        }
         command::ip_batch(Some(router.namespace()), &topology::router_batch(&links))?;
         for (host, link) in hosts.iter().zip(&links) {
             command::ip_batch(Some(host.namespace()), &topology::host_batch(link))?;
@@ -292,12 +308,13 @@ impl Estate {
             }
             host.run(|| offloads_off(INTERFACE))?;
         }
-        let xdp_pass = router.run(|| {
-            links.iter().try_for_each(|link| offloads_off(&link.router_interface))?;
-            xdp_pass::attach(
-                links.iter().filter(|link| link.place == Place::Node).map(|link| link.router_interface.as_str()),
-            )
-        })?;
+        router.run(|| links.iter().try_for_each(|link| offloads_off(&link.router_interface)))?;
+        let (hardware, xdp_pass) = if hardware {
+            (Some(Hardware::install(&router, &hosts, &links)?), Vec::new())
+        } else {
+            let nodes = links.iter().filter(|link| link.place == Place::Node);
+            (None, router.run(|| xdp_pass::attach(nodes.map(|link| link.router_interface.as_str())))?)
+        };
 
         settle(&router, [addresses::ROUTER_FLEET, addresses::ROUTER_CLIENT].into_iter().flat_map(Addresses::each))?;
         for (host, link) in hosts.iter().zip(&links) {
@@ -313,6 +330,7 @@ impl Estate {
             router,
             edge: AtomicUsize::new(0),
             _xdp_pass: xdp_pass,
+            _hardware: hardware,
             estate: self.clone(),
         };
         lab.route_virtual_to(0)?;
