@@ -79,6 +79,14 @@ fn read(name: &str) -> Result<String> {
     Ok(value.with_context(|| format!("cannot read the setting {}", name.replace('/', ".")))?.trim().to_owned())
 }
 
+/// Keeps this host from answering ARP for addresses of another interface than the one asked, and from asking in their
+/// name. IPv6 answers only for addresses of the interface asked (`ndisc_recv_ns` in `net/ipv6/ndisc.c`).
+pub fn silence_arp() -> Result<()> {
+    const WHY: &str = "every node has the virtual addresses, and the network must not learn them from any";
+    setting("net/ipv4/conf/all/arp_ignore", |value| value == "1" || value == "2", "1", WHY)?;
+    setting("net/ipv4/conf/all/arp_announce", |value| value == "2", "2", WHY)
+}
+
 /// Makes sure of a sysctl.
 fn setting(name: &str, good: impl Fn(&str) -> bool, wanted: &str, why: &str) -> Result<()> {
     let path = Path::new("/proc/sys").join(name);

@@ -1,6 +1,7 @@
 //! The agent: from the configuration to running programs, and then whatever they need while they run.
 //!
 //! * [`host`]: what the host must provide;
+//! * [`prepare`]: making a host ready, once;
 //! * [`load`]: loading the programs ahead of an agent with fewer rights;
 //! * [`translate`]: from the configuration's words to the maps';
 //! * [`neighbours`]: has the kernel keep the link-layer addresses of the other nodes known;
@@ -12,6 +13,7 @@ mod flows;
 mod host;
 mod load;
 mod neighbours;
+mod prepare;
 mod translate;
 
 use std::{
@@ -31,7 +33,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-pub use self::load::Load;
+pub use self::{load::Load, prepare::Prepare};
 use crate::{
     config::{self, Config, Membership},
     control::{self, AttachedMode, InterfaceStatus, ProgramStatus, Publication, Status},

@@ -35,6 +35,7 @@ pub struct Cli {
 enum Command {
     Agent(agent::Args),
     Load(agent::Load),
+    Prepare(agent::Prepare),
     Gateway(gateway::Args),
     Status(status::Args),
     Ring(ring::Args),
@@ -60,6 +61,7 @@ fn run(command: Command) -> anyhow::Result<Verdict> {
     match command {
         Command::Agent(args) => runtime.block_on(args.run())?,
         Command::Load(args) => args.run()?,
+        Command::Prepare(args) => runtime.block_on(args.run())?,
         Command::Gateway(args) => runtime.block_on(args.run())?,
         Command::Status(args) => runtime.block_on(args.run())?,
         Command::Ring(args) => return runtime.block_on(args.run()),

@@ -25,4 +25,5 @@ pub mod privileges;
 pub mod programs;
 pub mod publish;
 
+pub use pins::mount_bpf_file_system;
 pub use programs::{Dataplane, Settings};

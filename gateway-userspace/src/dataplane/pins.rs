@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::MapInfo;
+use nix::mount::{MsFlags, mount};
 use sha2::{Digest as _, Sha256};
 
 use super::maps::PINNED;
@@ -136,6 +137,22 @@ impl Pins {
             let _ = fs::remove_dir(&self.directory);
         }
     }
+}
+
+/// Mounts a BPF file system on the directory above `pin_dir`, unless that is in one already. Gives where, if it did.
+///
+/// # Errors
+/// If it cannot be mounted: that takes root.
+pub fn mount_bpf_file_system(pin_dir: &Path) -> Result<Option<PathBuf>> {
+    let above = pin_dir.parent().with_context(|| format!("{} can be no pin directory", pin_dir.display()))?;
+    fs::create_dir_all(above).with_context(|| format!("cannot create the directory {}", above.display()))?;
+    if is_bpffs(above)? {
+        return Ok(None);
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("bpf"), above, Some("bpf"), flags, Some("mode=0700"))
+        .with_context(|| format!("cannot mount a BPF file system on {}", above.display()))?;
+    Ok(Some(above.to_owned()))
 }
 
 /// Whether a directory lies on a BPF file system.
