@@ -7,6 +7,7 @@
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
 //! * [`bench`]: what `cargo xtask bench` measures;
 //! * [`demo`]: what `cargo xtask demo` shows;
+//! * [`deploy`]: the manifests, as kustomize builds them;
 //! * [`seed`]: randomness that a failing test can replay.
 //!
 //! Traffic stays inside namespaces that the lab made and uses documentation addresses only.
@@ -14,6 +15,7 @@
 pub mod bench;
 pub mod client;
 pub mod demo;
+pub mod deploy;
 pub mod fleet;
 pub mod lab;
 pub mod packet;
