@@ -7,6 +7,7 @@
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
 //! * [`bench`]: what `cargo xtask bench` measures;
 //! * [`demo`]: what `cargo xtask demo` shows;
+//! * [`confinement`]: commands with as few rights as a container has;
 //! * [`deploy`]: the manifests, as kustomize builds them;
 //! * [`seed`]: randomness that a failing test can replay.
 //!
@@ -14,6 +15,7 @@
 
 pub mod bench;
 pub mod client;
+pub mod confinement;
 pub mod demo;
 pub mod deploy;
 pub mod fleet;

@@ -4,10 +4,19 @@ use std::{fs, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    dataplane::privileges::{self, Capability},
+};
 
 /// Checks the host, and turns on what the programs need where it is off. `this` is the address of this node.
 pub fn check(config: &Config, this: IpAddr) -> Result<()> {
+    // Whatever else the kernel refuses without it stops the agent and is explained there; the neighbours would not.
+    ensure!(
+        privileges::lacking(&[Capability::NetAdmin]).is_empty(),
+        "this process lacks CAP_NET_ADMIN, by which interfaces are set up and the next hops to other nodes kept known; \
+         run it as root, or give it CAP_BPF and CAP_NET_ADMIN"
+    );
     for interface in &config.node.interfaces {
         ensure!(
             nix::net::if_::if_nametoindex(interface.as_str()).is_ok(),
