@@ -89,7 +89,8 @@ fn with_the_lists_of_the_manifests_everything_works() -> Result<()> {
     running[0].0.wait_for_log_line("the kernel keeps the next hop", PATIENCE)?;
 
     let path = lab.node(0).run_dir().join("agent.toml");
-    let ring = ringsteer::config::Config::load(&path)?.ring();
+    let config = ringsteer::config::Config::load(&path)?;
+    let ring = config.ring().context("no ring")?;
     let address = (lab.virtual_address(FleetOptions::default().clients), fleet::WEBSOCKET_PORT).into();
     let mut owners = BTreeSet::new();
     lab.client(0).run(|| {

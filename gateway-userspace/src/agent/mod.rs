@@ -149,9 +149,8 @@ fn ring_of(config: &Config) -> Result<Ring> {
 /// This node as a member of `ring`.
 fn this_member<'ring>(ring: &'ring Ring, config: &Config) -> Result<&'ring Member> {
     let identity = &config.node.identity;
-    ring.members()
-        .iter()
-        .find(|member| member.identity == *identity)
+    config
+        .member_of(ring)
         .with_context(|| format!("this node's `identity` is {identity}, and the ring has no such member; add it there"))
 }
 
@@ -164,7 +163,8 @@ fn publication_of(config: &Config) -> Result<Publication> {
 /// Where the other members are.
 fn other_nodes(config: &Config) -> Result<Vec<IpAddr>> {
     let ring = ring_of(config)?;
-    let others = ring.members().iter().filter(|member| member.identity != config.node.identity);
+    let this = config.member_of(&ring).map(|member| member.number);
+    let others = ring.members().iter().filter(|member| Some(member.number) != this);
     Ok(others.map(|member| member.address.ip()).collect())
 }
 

@@ -6,8 +6,10 @@
 //! | `schema` | the shape of every object, by two independent accounts of it |
 //! | `rules` | what one object says of another |
 //! | `security` | who may do what |
+//! | `config` | what a node reads |
 //! | `image` | the Dockerfile |
 
+mod config;
 mod image;
 mod rules;
 mod schema;

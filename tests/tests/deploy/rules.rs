@@ -137,9 +137,13 @@ fn every_object_is_in_the_namespace_that_is_made() -> Result<()> {
 fn updates_drain_one_node_after_the_other() -> Result<()> {
     for kustomization in KUSTOMIZATIONS {
         let objects = deploy::objects(kustomization)?;
-        let node = &find(&objects, "DaemonSet", "ringsteer-node")?["spec"];
-        ensure!(node["updateStrategy"]["type"] == "RollingUpdate", "{kustomization}");
-        ensure!(node["updateStrategy"]["rollingUpdate"]["maxUnavailable"] == 1, "{kustomization}");
+        let nodes: Vec<&Value> =
+            objects.iter().filter(|one| one["kind"] == "DaemonSet" || one["kind"] == "StatefulSet").collect();
+        let [node] = nodes[..] else { anyhow::bail!("{kustomization} has {} kinds of node", nodes.len()) };
+        ensure!(node["spec"]["updateStrategy"]["type"] == "RollingUpdate", "{kustomization}");
+        // A StatefulSet's updates go one by one anyway.
+        let unavailable = &node["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"];
+        ensure!(node["kind"] == "StatefulSet" || *unavailable == 1, "{kustomization}");
         for (holder, pod) in pods(&objects) {
             ensure!(pod["priorityClassName"] == "system-node-critical", "{holder}");
             let grace = pod["terminationGracePeriodSeconds"].as_u64().context("no grace period")?;
