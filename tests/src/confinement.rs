@@ -1,5 +1,5 @@
-//! A command with few rights, as a container runtime would start it: root with a list of capabilities and no way to gain
-//! others, a root file system and settings that cannot be written.
+//! A command with few rights, as a container runtime would start it: root with a list of capabilities and no way to
+//! gain others, a root file system and settings that cannot be written.
 
 use std::{ffi::OsString, path::Path, process::Command};
 

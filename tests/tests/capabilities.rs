@@ -24,8 +24,8 @@ fn number(capability: &str) -> u32 {
     }
 }
 
-/// A fleet of two whose agents have been stopped and whose hosts are as `prepare` leaves them; nothing is installed. The
-/// configurations remain.
+/// A fleet of two whose agents have been stopped and whose hosts are as `prepare` leaves them; nothing is installed.
+/// The configurations remain.
 fn prepared(lab: &Lab) -> Result<()> {
     let fleet = Fleet::start(lab, &FleetOptions { gateways: false, ..FleetOptions::default() })?;
     for (agent, host) in fleet.agents.iter().zip(lab.nodes()) {

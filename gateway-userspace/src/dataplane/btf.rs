@@ -1,8 +1,8 @@
 //! The programs' own types, in the kernel.
 //!
-//! Maps made later, each new ring, need them so that a dump shows field names. The kernel would give out the types that came
-//! in with the programs by their number, but only to CAP_SYS_ADMIN (`bpf_btf_get_fd_by_id` in `kernel/bpf/syscall.c`), and
-//! the agent is to do without. Loading them once more takes CAP_BPF, which it has.
+//! Maps made later, each new ring, need them so that a dump shows field names. The kernel would give out the types that
+//! came in with the programs by their number, but only to CAP_SYS_ADMIN (`bpf_btf_get_fd_by_id` in
+//! `kernel/bpf/syscall.c`), and the agent is to do without. Loading them once more takes CAP_BPF, which it has.
 
 use std::os::fd::{FromRawFd as _, OwnedFd};
 

@@ -8,8 +8,8 @@
 //!
 //! The last one is about speculative execution: for a loader without CAP_PERFMON the verifier hardens all pointer
 //! arithmetic against it (`sanitize_ptr_alu` in `kernel/bpf/verifier.c`), knows how to do that for pointers into maps
-//! and the stack, and refuses it for pointers into packets, whose header lengths vary. Hence the programs are loaded in a step
-//! of their own, [`load`](crate::agent::Load), and the agent that runs all the time does without.
+//! and the stack, and refuses it for pointers into packets, whose header lengths vary. Hence the programs are loaded in
+//! a step of their own, [`load`](crate::agent::Load), and the agent that runs all the time does without.
 
 use std::{fmt, fs};
 

@@ -3,7 +3,8 @@
 //!
 //! * one order of all changes: every write gets the next `resourceVersion`, a list tells the one it is of;
 //! * optimistic concurrency: a write with an old `resourceVersion` is answered with 409;
-//! * watches from any revision that is remembered, with selectors, bookmarks and timeouts; from one that is not, 410 Gone;
+//! * watches from any revision that is remembered, with selectors, bookmarks and timeouts; from one that is not, 410
+//!   Gone;
 //! * lists in pages;
 //! * RBAC rules, as a Role has them, enforced as the real one does.
 //!
@@ -19,8 +20,8 @@
 //! | `answer` | lists, statuses, events as JSON; pure |
 //! | `serve` | the sockets |
 //!
-//! After the API's conventions, <https://kubernetes.io/docs/reference/using-api/api-concepts/>. What is left out answers
-//! 404 or 405 and is never half done: other resources, patches, server-side apply, streaming lists, tables, protobuf.
+//! After the API's conventions, <https://kubernetes.io/docs/reference/using-api/api-concepts/>. What is left out is
+//! refused and never half done: other resources, patches, server-side apply, streaming lists, tables, protobuf.
 
 #![forbid(unsafe_code)]
 

@@ -101,7 +101,8 @@ fn the_secret_in_the_manifests_is_none() -> Result<()> {
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), text)?;
     let config = format!(
-        "[node]\nname = \"n\"\nidentity = \"n:88\"\ninterfaces = [\"eth0\"]\n[secrets]\ncurrent_file = {:?}\n[ring]\nepoch = 1\n\
+        "[node]\nname = \"n\"\nidentity = \"n:88\"\ninterfaces = [\"eth0\"]\n\
+         [secrets]\ncurrent_file = {:?}\n[ring]\nepoch = 1\n\
          [[ring.members]]\nnumber = 1\nidentity = \"n:88\"\naddress = \"198.51.100.11\"\n",
         file.path()
     );
