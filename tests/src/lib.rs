@@ -7,13 +7,17 @@
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
 //! * [`bench`]: what `cargo xtask bench` measures;
 //! * [`demo`]: what `cargo xtask demo` shows;
+//! * [`confinement`]: commands with as few rights as a container has;
+//! * [`deploy`]: the manifests, as kustomize builds them;
 //! * [`seed`]: randomness that a failing test can replay.
 //!
 //! Traffic stays inside namespaces that the lab made and uses documentation addresses only.
 
 pub mod bench;
 pub mod client;
+pub mod confinement;
 pub mod demo;
+pub mod deploy;
 pub mod fleet;
 pub mod lab;
 pub mod packet;

@@ -2,7 +2,8 @@
 //!
 //! * [`build_ebpf`]: the kernel programs, with [`toolchain`] (a compiler that can build them), [`install`] (getting one)
 //!   and [`linker`] (bpf-linker and its LLVM);
-//! * [`setup`]: what the lab needs from the machine, with [`packages`];
+//! * [`setup`]: what the lab needs from the machine, with [`packages`], and [`validator`], what the manifests are held
+//!   to;
 //! * [`run`]: tests, demo and benchmarks, which bring about whatever they stand on.
 
 mod build_ebpf;
@@ -15,6 +16,7 @@ mod packages;
 mod run;
 mod setup;
 mod toolchain;
+mod validator;
 mod version;
 mod workspace;
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     build_ebpf, command,
     setup::{self, Purpose},
-    workspace,
+    validator, workspace,
 };
 
 /// Run all tests: unit tests, tests of the kernel programs, end-to-end tests in the lab
@@ -69,7 +69,10 @@ pub fn test(args: &TestArgs) -> Result<()> {
     if !has_nextest {
         eprintln!("cargo nextest is not installed: `cargo test` runs the tests instead.");
     }
-    hand_over(with_products(cargo().args(runner_arguments(has_nextest, args)), "debug"))
+    let validator = validator::provide()?;
+    let mut runner = cargo();
+    runner.args(runner_arguments(has_nextest, args)).env("RINGSTEER_KUBERNETES_VALIDATE", validator);
+    hand_over(with_products(&mut runner, "debug"))
 }
 
 /// Runs the demo.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::{command, host, packages, version::Version};
+use crate::{command, host, packages, validator, version::Version, workspace};
 
 /// Check that this machine can run the lab, and install the tools it needs
 ///
@@ -44,7 +44,7 @@ struct Tool {
     is_there: fn(name: &str) -> bool,
 }
 
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 11] = [
     // The ringsteer binary is compiled with them. The package with protoc only recommends the one with the definitions.
     Tool { name: "protoc", package: "protobuf-compiler", only_for: None, is_there: protoc },
     Tool { name: "google/protobuf/descriptor.proto", package: "libprotobuf-dev", only_for: None, is_there: definition },
@@ -54,12 +54,15 @@ const TOOLS: [Tool; 9] = [
     Tool { name: "bpftool", package: "bpftool", only_for: None, is_there: program },
     Tool { name: "websockets", package: "python3-websockets", only_for: Some(Purpose::Tests), is_there: python_module },
     Tool { name: "etcd", package: "etcd-server", only_for: Some(Purpose::Tests), is_there: program },
+    Tool { name: "ensurepip", package: "python3-venv", only_for: Some(Purpose::Tests), is_there: python_module },
+    Tool { name: "kubectl", package: "kubernetes-client", only_for: Some(Purpose::Tests), is_there: kustomize },
     Tool { name: "haproxy", package: "haproxy", only_for: Some(Purpose::Benchmarks), is_there: program },
 ];
 
 /// Runs the command.
 pub fn main(_: &Args) -> Result<()> {
     provide(Purpose::All)?;
+    validator::provide()?;
     println!("This machine is ready for the lab.");
     Ok(())
 }
@@ -119,6 +122,12 @@ fn program(name: &str) -> bool {
     command::find(name).is_some()
 }
 
+/// Whether the manifests can be built: by kustomize itself, or by a kubectl that is not too old (1.21).
+fn kustomize(kubectl: &str) -> bool {
+    let base = workspace::root().join("deploy/base");
+    program("kustomize") || command::output(Command::new(kubectl).arg("kustomize").arg(base)).is_ok()
+}
+
 /// The compiler for protocol buffers, where the build looks for it, too.
 fn find_protoc(name: &str) -> Option<PathBuf> {
     env::var_os("PROTOC").map(PathBuf::from).or_else(|| command::find(name))
@@ -156,7 +165,8 @@ mod tests {
             packages
         };
         assert_eq!(missing(Purpose::Demo), everyone);
-        assert_eq!(missing(Purpose::Tests), and(&["etcd-server", "python3-websockets"]));
+        let for_tests = ["etcd-server", "kubernetes-client", "python3-venv", "python3-websockets"];
+        assert_eq!(missing(Purpose::Tests), and(&for_tests));
         assert_eq!(missing(Purpose::Benchmarks), and(&["haproxy"]));
         assert_eq!(missing(Purpose::All).len(), TOOLS.len());
     }

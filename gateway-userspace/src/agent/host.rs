@@ -4,10 +4,19 @@ use std::{fs, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    dataplane::privileges::{self, Capability},
+};
 
 /// Checks the host, and turns on what the programs need where it is off. `this` is the address of this node.
 pub fn check(config: &Config, this: IpAddr) -> Result<()> {
+    // Whatever else the kernel refuses without it stops the agent and is explained there; the neighbours would not.
+    ensure!(
+        privileges::lacking(&[Capability::NetAdmin]).is_empty(),
+        "this process lacks CAP_NET_ADMIN, by which interfaces are set up and the next hops to other nodes kept known; \
+         run it as root, or give it CAP_BPF and CAP_NET_ADMIN"
+    );
     for interface in &config.node.interfaces {
         ensure!(
             nix::net::if_::if_nametoindex(interface.as_str()).is_ok(),
@@ -77,6 +86,14 @@ fn learnt_on(routes: &str) -> impl Iterator<Item = &str> {
 fn read(name: &str) -> Result<String> {
     let value = fs::read_to_string(Path::new("/proc/sys").join(name));
     Ok(value.with_context(|| format!("cannot read the setting {}", name.replace('/', ".")))?.trim().to_owned())
+}
+
+/// Keeps this host from answering ARP for addresses of another interface than the one asked, and from asking in their
+/// name. IPv6 answers only for addresses of the interface asked (`ndisc_recv_ns` in `net/ipv6/ndisc.c`).
+pub fn silence_arp() -> Result<()> {
+    const WHY: &str = "every node has the virtual addresses, and the network must not learn them from any";
+    setting("net/ipv4/conf/all/arp_ignore", |value| value == "1" || value == "2", "1", WHY)?;
+    setting("net/ipv4/conf/all/arp_announce", |value| value == "2", "2", WHY)
 }
 
 /// Makes sure of a sysctl.

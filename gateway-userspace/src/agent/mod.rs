@@ -1,6 +1,8 @@
 //! The agent: from the configuration to running programs, and then whatever they need while they run.
 //!
 //! * [`host`]: what the host must provide;
+//! * [`prepare`]: making a host ready, once;
+//! * [`load`]: loading the programs ahead of an agent with fewer rights;
 //! * [`translate`]: from the configuration's words to the maps';
 //! * [`neighbours`]: has the kernel keep the link-layer addresses of the other nodes known;
 //! * [`flows`]: removes flows that have ended.
@@ -9,7 +11,9 @@
 
 mod flows;
 mod host;
+mod load;
 mod neighbours;
+mod prepare;
 mod translate;
 
 use std::{
@@ -29,11 +33,12 @@ use tokio::{
 };
 use tracing::{info, warn};
 
+pub use self::{load::Load, prepare::Prepare};
 use crate::{
     config::{self, Config, Membership},
     control::{self, AttachedMode, InterfaceStatus, ProgramStatus, Publication, Status},
     dataplane::{
-        Dataplane, Settings,
+        Dataplane,
         attach::{Attached, Mode},
         publish::{State, publish},
     },
@@ -42,8 +47,8 @@ use crate::{
 
 /// Load the kernel programs, attach them, and publish the ring to them and to this node's gateway
 ///
-/// Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; Linux 6.8 or newer with BTF; and a BPF file system at the
-/// pin directory. Starting it again, also a newer version, takes over what runs without a gap. Stopping it stops none
+/// Needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (the last one not after `ringsteer load`); Linux 6.8 or newer
+/// with BTF; and a BPF file system at the pin directory. Starting it again, also a newer version, takes over what runs without a gap. Stopping it stops none
 /// of the steering: only `ringsteer uninstall` does.
 ///
 /// SIGHUP reads the configuration again; one that cannot be used changes nothing.
@@ -70,15 +75,9 @@ impl Args {
     pub async fn run(self) -> Result<()> {
         let config = Config::load(&self.config)?;
         host::check(&config, this_member(&ring_of(&config)?, &config)?.address.ip())?;
-        let settings = Settings {
-            pin_dir: config.node.pin_dir.clone(),
-            max_flows: config.node.max_flows,
-            slot_shift: config.node.handshake_slot_shift,
-            object: self.object.clone(),
-        };
         // Taken before anything is attached: a second agent on this node stops here.
         let listener = control::listen(&config.node.socket)?;
-        let mut dataplane = Dataplane::load(&settings)?;
+        let mut dataplane = Dataplane::load(&load::settings(&config, self.object.clone()))?;
         let logger = EbpfLogger::init(dataplane.log()).context("cannot read the programs' log")?;
         apply(&mut dataplane, &config)?;
         let attached = dataplane.attach(&config.node.interfaces, &translate::modes(config.node.xdp_mode))?;
@@ -150,9 +149,8 @@ fn ring_of(config: &Config) -> Result<Ring> {
 /// This node as a member of `ring`.
 fn this_member<'ring>(ring: &'ring Ring, config: &Config) -> Result<&'ring Member> {
     let identity = &config.node.identity;
-    ring.members()
-        .iter()
-        .find(|member| member.identity == *identity)
+    config
+        .member_of(ring)
         .with_context(|| format!("this node's `identity` is {identity}, and the ring has no such member; add it there"))
 }
 
@@ -165,7 +163,8 @@ fn publication_of(config: &Config) -> Result<Publication> {
 /// Where the other members are.
 fn other_nodes(config: &Config) -> Result<Vec<IpAddr>> {
     let ring = ring_of(config)?;
-    let others = ring.members().iter().filter(|member| member.identity != config.node.identity);
+    let this = config.member_of(&ring).map(|member| member.number);
+    let others = ring.members().iter().filter(|member| Some(member.number) != this);
     Ok(others.map(|member| member.address.ip()).collect())
 }
 

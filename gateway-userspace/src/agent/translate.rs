@@ -106,8 +106,8 @@ fn mtu_of(interface: &str) -> std::io::Result<u32> {
 
 /// What `status` says about the programs.
 pub fn programs(dataplane: &mut Dataplane) -> Result<Vec<ProgramStatus>> {
-    let steer = dataplane.steer()?.info()?;
-    let admit = dataplane.admit()?.info()?;
+    let steer = dataplane.steer().info()?;
+    let admit = dataplane.admit().info()?;
     let one = |name: &str, info: aya::programs::ProgramInfo| ProgramStatus {
         name: name.into(),
         id: info.id(),

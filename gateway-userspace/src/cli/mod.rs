@@ -34,6 +34,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(agent::Args),
+    Load(agent::Load),
+    Prepare(agent::Prepare),
     Gateway(gateway::Args),
     Status(status::Args),
     Ring(ring::Args),
@@ -58,6 +60,8 @@ fn run(command: Command) -> anyhow::Result<Verdict> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Agent(args) => runtime.block_on(args.run())?,
+        Command::Load(args) => args.run()?,
+        Command::Prepare(args) => runtime.block_on(args.run())?,
         Command::Gateway(args) => runtime.block_on(args.run())?,
         Command::Status(args) => runtime.block_on(args.run())?,
         Command::Ring(args) => return runtime.block_on(args.run()),

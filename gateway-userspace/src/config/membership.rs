@@ -91,9 +91,13 @@ pub struct Kubernetes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KubernetesMode {
-    /// By their endpoints.
+    /// `<pod>.<service>.<namespace>.svc.cluster.local`, the pod's name in DNS where the service has no address of its own.
     #[default]
     Endpoints,
+    /// By the host that the pod runs on: for a DaemonSet, whose pods get new names with every rollout.
+    Nodes,
+    /// By their address.
+    Addresses,
     /// As OpenIM's own components name the pods of the gateway's StatefulSet.
     OpenimStatefulset,
 }

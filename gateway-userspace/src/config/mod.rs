@@ -38,7 +38,7 @@ pub use self::{
     secret::{Secret, SecretSource, Secrets},
     service::{Parameter, Serve, Service},
 };
-use crate::ring::{Identity, NodeAddress, Ring};
+use crate::ring::{Identity, Member, NodeAddress, Ring};
 
 /// Where the configuration is looked for unless the command line names another file.
 pub const DEFAULT_PATH: &str = "/etc/ringsteer/ringsteer.toml";
@@ -168,6 +168,14 @@ impl Config {
     /// If it is no TOML of the right shape, or what it says cannot be used.
     pub fn parse(text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
         parse(text, |file| check::config(file, overrides))
+    }
+
+    /// This node as a member of `ring`: the one with its identity or, where identities come from elsewhere and ours is
+    /// not among them, the one at its address.
+    pub fn member_of<'ring>(&self, ring: &'ring Ring) -> Option<&'ring Member> {
+        let ours = |member: &&Member| member.identity == self.node.identity;
+        let here = |member: &&Member| Some(member.address) == self.node.address;
+        ring.members().iter().find(ours).or_else(|| ring.members().iter().find(here))
     }
 
     /// The ring that stands in the configuration itself, if one does. For [`Membership::File`] without a path;

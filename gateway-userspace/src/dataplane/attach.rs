@@ -16,7 +16,7 @@ use aya::programs::{
     xdp::XdpLink,
 };
 
-use super::{Dataplane, maps::PINNED};
+use super::{Dataplane, maps::PINNED, pins, privileges};
 
 /// How the XDP program may be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,10 @@ impl Dataplane {
     /// # Errors
     /// Says which interface and why. What this call attached newly is off again then; what ran before runs on.
     pub fn attach(&mut self, interfaces: &[String], modes: &[Mode]) -> Result<Vec<Attached>> {
+        self.attach_all(interfaces, modes).map_err(|error| privileges::explained(error, privileges::AGENT))
+    }
+
+    fn attach_all(&mut self, interfaces: &[String], modes: &[Mode]) -> Result<Vec<Attached>> {
         let mut fresh: Vec<(FdLink, PathBuf)> = Vec::new();
         let mut attached = Vec::new();
         for interface in interfaces {
@@ -98,6 +102,12 @@ impl Dataplane {
                 remove(&path)?;
             }
         }
+        // Programs that were pinned for an earlier run, and replaced just now.
+        for path in pins::programs(&self.pin_dir)? {
+            if !self.program_pins.contains(&path) {
+                remove(&path)?;
+            }
+        }
         Ok(attached)
     }
 
@@ -118,7 +128,7 @@ impl Dataplane {
     }
 
     fn replace_steer(&mut self, link: FdLink) -> Result<()> {
-        let program: &mut Xdp = super::programs::loaded(&mut self.ebpf, "steer")?;
+        let program = &mut self.steer;
         let id = program.attach_to_link(XdpLink::try_from(link)?)?;
         // Taken back, so that it does not hang on this process; the pin holds it.
         program.take_link(id)?;
@@ -126,14 +136,14 @@ impl Dataplane {
     }
 
     fn replace_admit(&mut self, link: FdLink) -> Result<()> {
-        let program: &mut SchedClassifier = super::programs::loaded(&mut self.ebpf, "admit")?;
+        let program = &mut self.admit;
         let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
         program.take_link(id)?;
         Ok(())
     }
 
     fn attach_admit(&mut self, interface: &str) -> Result<FdLink> {
-        let program = self.admit()?;
+        let program = &mut self.admit;
         let attach = |program: &mut SchedClassifier| -> Result<FdLink> {
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
             let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
@@ -145,7 +155,7 @@ impl Dataplane {
     }
 
     fn attach_steer(&mut self, interface: &str, modes: &[Mode]) -> Result<(FdLink, Mode)> {
-        let program = self.steer()?;
+        let program = &mut self.steer;
         let mut refusals = Vec::new();
         for &mode in modes {
             let attach = |program: &mut Xdp| -> Result<FdLink> {
@@ -191,16 +201,7 @@ fn open(path: &Path) -> Result<Option<FdLink>> {
 
 /// All links pinned in a directory.
 fn link_pins(directory: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
-    let mut pins = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with("steer-") || name.starts_with("admit-")) {
-            pins.push(entry.path());
-        }
-    }
-    Ok(pins)
+    pins::starting_with(directory, &["steer-", "admit-"])
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -220,6 +221,7 @@ pub fn uninstall(pin_dir: &Path) -> Result<Vec<PathBuf>> {
     let mut removed = link_pins(pin_dir)?;
     // `steer` before `admit`, the reverse of attaching.
     removed.sort_by_key(|path| std::cmp::Reverse(path.clone()));
+    removed.extend(pins::programs(pin_dir)?);
     removed.extend(PINNED.iter().map(|name| pin_dir.join(name)).filter(|path| path.exists()));
     for path in &removed {
         remove(path)?;

@@ -1,6 +1,6 @@
 //! Typed access to the maps.
 
-use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -16,8 +16,12 @@ use ringsteer_ebpf::layout::{
     stats::Stats,
 };
 
-/// The maps that are pinned: all that must outlive the agent.
-pub const PINNED: &[&str] = &["services", "ring", "nodes", "node_addrs", "this_node", "flows", "secrets", "stats"];
+/// The programs' log. It has the name that `aya-log` looks for.
+pub const LOG: &str = "AYA_LOGS";
+
+/// The maps that are pinned: all that must outlive the agent. The log is among them because programs that were loaded
+/// before write into theirs.
+pub const PINNED: &[&str] = &["services", "ring", "nodes", "node_addrs", "this_node", "flows", "secrets", "stats", LOG];
 
 /// The maps, typed.
 pub struct Maps {
@@ -39,8 +43,8 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Takes them from a loaded object. `btf_id` is that of the programs' types.
-    pub(super) fn take(ebpf: &mut Ebpf, object: &aya_obj::Object, btf_id: u32) -> Result<Self> {
+    /// Takes them from a loaded object. `types` are the programs'.
+    pub(super) fn take(ebpf: &mut Ebpf, object: &aya_obj::Object, types: OwnedFd) -> Result<Self> {
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("the object has no map `{name}`"));
         Ok(Self {
             services: take("services")?.try_into()?,
@@ -57,7 +61,7 @@ impl Maps {
                     .get("ring")
                     .and_then(aya_obj::Map::inner)
                     .context("the map `ring` has no inner map")?,
-                btf: btf_by_id(btf_id).context("cannot open the programs' BTF")?,
+                types,
             },
         })
     }
@@ -65,8 +69,9 @@ impl Maps {
     /// Puts a ring in force: a new inner map, swapped in. When this returns, no packet sees the old ring any more
     /// (replacing the slot waits for the programs that run, `maybe_wait_bpf_programs`).
     pub fn set_ring(&mut self, ring: &Ring) -> Result<()> {
-        let data = MapData::create(self.ring_template.map.clone(), "ring_points", Some(self.ring_template.btf.as_fd()))
-            .context("cannot create a map for the new ring")?;
+        let data =
+            MapData::create(self.ring_template.map.clone(), "ring_points", Some(self.ring_template.types.as_fd()))
+                .context("cannot create a map for the new ring")?;
         let mut inner: Array<MapData, Ring> = Map::Array(data).try_into()?;
         inner.set(0, ring, 0).context("cannot write the new ring")?;
         self.ring.set(0, &inner, 0).context("cannot swap in the new ring")
@@ -84,26 +89,5 @@ impl Maps {
 /// What a new inner map is made from.
 struct RingTemplate {
     map: aya_obj::Map,
-    btf: OwnedFd,
-}
-
-/// Opens a BTF object of the kernel, so that the maps made with it show field names in a dump.
-fn btf_by_id(id: u32) -> std::io::Result<OwnedFd> {
-    /// `BPF_BTF_GET_FD_BY_ID`.
-    const COMMAND: libc::c_long = 19;
-    /// The part of `union bpf_attr` this command reads: id, next id, open flags.
-    #[repr(C)]
-    struct Attributes {
-        id: u32,
-        next_id: u32,
-        open_flags: u32,
-    }
-    let attributes = Attributes { id, next_id: 0, open_flags: 0 };
-    // SAFETY: the attributes are as long as we say, and the kernel only reads them.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, COMMAND, &raw const attributes, size_of::<Attributes>()) };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    types: OwnedFd,
 }

@@ -2,7 +2,10 @@
 //!
 //! * [`object`]: the compiled programs, linked to this kernel's function;
 //! * [`kernel_types`]: what that linking looks up in the kernel's BTF;
-//! * [`programs`]: loading them, with the pinned maps of an earlier run adopted;
+//! * [`programs`]: loading them, or finding them loaded, with the pinned maps of an earlier run adopted;
+//! * [`pins`]: the directory they are pinned in;
+//! * [`btf`]: their types, for maps made later;
+//! * [`privileges`]: which capabilities all that takes;
 //! * [`attach`]: putting them onto interfaces, or a newer version in the place of an older one;
 //! * [`maps`]: typed access to the maps;
 //! * [`publish`]: services, nodes, secrets and ring into the maps, in an order that no packet can trip over;
@@ -13,10 +16,14 @@
 
 pub mod ageing;
 pub mod attach;
+mod btf;
 pub mod kernel_types;
 pub mod maps;
 pub mod object;
+mod pins;
+pub mod privileges;
 pub mod programs;
 pub mod publish;
 
+pub use pins::mount_bpf_file_system;
 pub use programs::{Dataplane, Settings};

@@ -136,7 +136,7 @@ impl Node {
 
     /// Makes `steer` the program that the rounds run.
     pub fn run_steer(&mut self) -> Result<()> {
-        let steer = self.dataplane.steer()?.fd()?;
+        let steer = self.dataplane.steer().fd()?;
         self.program.set(0, steer, 0).context("cannot tail-call `steer`")
     }
 

@@ -191,7 +191,7 @@ impl Node {
     pub fn run_uncounted(&mut self, frame: &[u8]) -> (Action, Vec<u8>) {
         let mut output = [0; 3_000];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut output), ..TestRunOptions::default() };
-        let result = self.dataplane.steer().unwrap().test_run(options).unwrap();
+        let result = self.dataplane.steer().test_run(options).unwrap();
         let action = match result.return_value {
             1 => Action::Drop,
             2 => Action::Pass,
