@@ -10,18 +10,23 @@
 //! * a source that cannot be reached, or that holds something broken, says so once, [`Event::Trouble`], and the last ring
 //!   stays in force; when that is over, the next ring or [`Event::Well`] says so;
 //! * nothing is lost: after an outage the newest ring is told, whether or not those between were seen.
-
 //!
 //! | file | subject |
 //! |---|---|
 //! | `order` | what to tell of what is found, pure |
+//! | `object` | the ring as a store keeps it, pure |
+//! | `reconcile` | the next ring object, from the last one and the nodes that are there, pure |
+//! | `pace` | waiting, so that not all act at once, pure |
 //! | `file` | a file |
 //! | `contract` | the promises above, as tests that every source passes |
 
 #[cfg(test)]
 pub(crate) mod contract;
 mod file;
+pub mod object;
 mod order;
+pub mod pace;
+pub mod reconcile;
 
 use std::path::Path;
 

@@ -34,6 +34,15 @@ impl Order {
         }
     }
 
+    /// A ring was found where rings are written by nodes: an older one is nothing to tell, for those who know a newer one will
+    /// write that.
+    pub fn newer(&mut self, ring: &Ring) -> Option<Event> {
+        match self.ring {
+            Some((epoch, _)) if ring.epoch() <= epoch => None,
+            _ => self.found(ring.clone(), ""),
+        }
+    }
+
     /// Something stands in the way: one sentence.
     pub fn trouble(&mut self, what: String) -> Option<Event> {
         if self.trouble.as_ref() == Some(&what) {
