@@ -12,7 +12,7 @@ use super::{Event, Source};
 use crate::ring::{MemberState, Ring};
 
 /// How long to wait for what must come. Not a measure of speed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long to watch for what must not come, at least as long as the source takes to notice something.
 const WATCH: Duration = Duration::from_millis(700);
