@@ -174,10 +174,10 @@ fn directories(path: &Path) -> BTreeSet<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{io::Write as _, os::unix::fs::symlink};
 
     use super::*;
-    use crate::membership::contract::{Store, contract};
+    use crate::membership::contract::{Following, Store, contract};
 
     /// The text of a ring of these members.
     fn text(epoch: u64, identities: &[&str]) -> String {
@@ -190,38 +190,52 @@ mod tests {
         text
     }
 
-    /// A file that is replaced whole, as configuration management does.
-    struct Replaced {
+    /// What stands before the ring where it is part of a configuration.
+    const CONFIGURATION: &str = r#"
+[node]
+name = "node-1"
+identity = "a:88"
+interfaces = ["eth0"]
+[secrets]
+current = "000102030405060708090a0b0c0d0e0f"
+"#;
+
+    /// A file that is replaced whole, as configuration management does; `WHOLE` says whether it is a configuration.
+    struct Replaced<const WHOLE: bool> {
         directory: tempfile::TempDir,
         epoch: u64,
         good: String,
+        cut: bool,
     }
 
-    impl Replaced {
+    impl<const WHOLE: bool> Replaced<WHOLE> {
         fn path(&self) -> PathBuf {
             self.directory.path().join("ring.toml")
         }
 
         fn put(&self, text: &str) {
             let draft = self.directory.path().join("draft");
-            fs::write(&draft, text).unwrap();
+            let before = if WHOLE { CONFIGURATION } else { "" };
+            fs::write(&draft, format!("{before}{text}")).unwrap();
             fs::rename(draft, self.path()).unwrap();
         }
     }
 
-    impl Store for Replaced {
+    impl<const WHOLE: bool> Store for Replaced<WHOLE> {
         async fn start() -> Self {
-            Self { directory: tempfile::tempdir().unwrap(), epoch: 0, good: String::new() }
+            Self { directory: tempfile::tempdir().unwrap(), epoch: 0, good: String::new(), cut: false }
         }
 
-        fn source(&self) -> Box<dyn Source> {
-            Box::new(FileSource::ring(self.path()))
+        fn source(&mut self) -> Box<dyn Source> {
+            Box::new(if WHOLE { FileSource::configuration(self.path()) } else { FileSource::ring(self.path()) })
         }
 
         async fn set_members(&mut self, identities: &[&str]) {
             self.epoch += 1;
             self.good = text(self.epoch, identities);
-            self.put(&self.good);
+            if !self.cut {
+                self.put(&self.good);
+            }
         }
 
         async fn spoil(&mut self) {
@@ -233,15 +247,68 @@ mod tests {
         }
 
         async fn cut(&mut self) {
+            self.cut = true;
             fs::remove_file(self.path()).unwrap();
         }
 
         async fn restore(&mut self) {
+            self.cut = false;
             self.put(&self.good);
         }
     }
 
-    contract!(replaced: Replaced);
+    type RingFile = Replaced<false>;
+    contract!(ring_file: RingFile);
+
+    type Configuration = Replaced<true>;
+    contract!(configuration: Configuration);
+
+    /// A file that is written where it stands, in pieces, is read when the writer is done.
+    #[tokio::test]
+    async fn a_file_written_in_pieces_is_read_when_it_is_whole() {
+        let mut store = RingFile::start().await;
+        store.set_members(&["a:88"]).await;
+        let mut following = Following::start(store.source());
+        following.ring_with(&store, &["a:88"]).await;
+        let text = text(2, &["a:88", "b:88"]);
+        let (one, other) = text.split_at(text.len() / 2);
+        let mut file = fs::File::create(store.path()).unwrap();
+        file.write_all(one.as_bytes()).unwrap();
+        file.flush().unwrap();
+        following.silence().await;
+        file.write_all(other.as_bytes()).unwrap();
+        drop(file);
+        following.ring_with(&store, &["a:88", "b:88"]).await;
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_an_edit_is_said_in_a_sentence() {
+        let mut store = RingFile::start().await;
+        store.set_members(&["a:88"]).await;
+        let mut following = Following::start(store.source());
+        let ring = following.ring_with(&store, &["a:88"]).await;
+        let place = store.path().display().to_string();
+        store.put(&text(1, &["a"]));
+        let trouble = following.trouble().await;
+        assert!(
+            trouble.starts_with(&format!("{place}, line 5: the identity \"a\" has no port"))
+                && trouble.ends_with("; the last ring stays in force"),
+            "{trouble}"
+        );
+        // Another ring of the same epoch.
+        store.put(&text(1, &["b:88"]));
+        let trouble = following.trouble().await;
+        assert!(
+            trouble.starts_with(&format!("{place} holds ring ")) && trouble.ends_with("raise `epoch` to 2 or more"),
+            "{trouble}"
+        );
+        store.put(&text(1, &["a:88"]));
+        assert!(matches!(following.next().await, Event::Well));
+        // The same again, in other words, is nothing to tell.
+        store.put(&text(1, &["a:88"]).replace("epoch = 1", "epoch = 1 # as it was"));
+        following.silence().await;
+        assert_eq!(ring.epoch().0, 1);
+    }
 
     /// A ConfigMap as the kubelet mounts it: the file is a link into `..data`, itself a link to a directory named after
     /// the time, and an update replaces `..data`.
@@ -250,6 +317,7 @@ mod tests {
         version: u64,
         epoch: u64,
         good: String,
+        cut: bool,
     }
 
     impl ConfigMap {
@@ -275,17 +343,19 @@ mod tests {
 
     impl Store for ConfigMap {
         async fn start() -> Self {
-            Self { mount: tempfile::tempdir().unwrap(), version: 0, epoch: 0, good: String::new() }
+            Self { mount: tempfile::tempdir().unwrap(), version: 0, epoch: 0, good: String::new(), cut: false }
         }
 
-        fn source(&self) -> Box<dyn Source> {
+        fn source(&mut self) -> Box<dyn Source> {
             Box::new(FileSource::ring(self.mount.path().join("ring.toml")))
         }
 
         async fn set_members(&mut self, identities: &[&str]) {
             self.epoch += 1;
             self.good = text(self.epoch, identities);
-            self.put(Some(&self.good.clone()));
+            if !self.cut {
+                self.put(Some(&self.good.clone()));
+            }
         }
 
         async fn spoil(&mut self) {
@@ -297,10 +367,12 @@ mod tests {
         }
 
         async fn cut(&mut self) {
+            self.cut = true;
             self.put(None);
         }
 
         async fn restore(&mut self) {
+            self.cut = false;
             self.put(Some(&self.good.clone()));
         }
     }

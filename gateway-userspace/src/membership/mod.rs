@@ -10,26 +10,33 @@
 //! * a source that cannot be reached, or that holds something broken, says so once, [`Event::Trouble`], and the last ring
 //!   stays in force; when that is over, the next ring or [`Event::Well`] says so;
 //! * nothing is lost: after an outage the newest ring is told, whether or not those between were seen.
-
 //!
 //! | file | subject |
 //! |---|---|
 //! | `order` | what to tell of what is found, pure |
+//! | `object` | the ring as a store keeps it, pure |
+//! | `reconcile` | the next ring object, from the last one and the nodes that are there, pure |
+//! | `pace` | waiting, so that not all act at once, pure |
 //! | `file` | a file |
+//! | `etcd` | etcd |
 //! | `contract` | the promises above, as tests that every source passes |
 
 #[cfg(test)]
 pub(crate) mod contract;
+mod etcd;
 mod file;
+pub mod object;
 mod order;
+pub mod pace;
+pub mod reconcile;
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
-pub use self::{file::FileSource, order::Order};
+pub use self::{etcd::EtcdSource, file::FileSource, order::Order};
 use crate::{
     config::{Config, Membership},
     ring::{Identity, MemberState, NodeAddress, Ring},
@@ -40,7 +47,11 @@ pub fn open(config: &Config, path: &Path) -> Result<Box<dyn Source>> {
     Ok(match &config.membership {
         Membership::File { path: None } => Box::new(FileSource::configuration(path)),
         Membership::File { path: Some(path) } => Box::new(FileSource::ring(path)),
-        Membership::Etcd(_) | Membership::Kubernetes(_) => bail!("this agent follows files only"),
+        Membership::Etcd(etcd) => {
+            let address = config.node.address.context("this node has no `address` to announce")?;
+            Box::new(EtcdSource::new(etcd.clone(), Announcement { identity: config.node.identity.clone(), address }))
+        }
+        Membership::Kubernetes(_) => bail!("this agent follows files and etcd only"),
     })
 }
 
@@ -69,8 +80,13 @@ pub trait Source: Send {
     /// What logs and metrics call it: `file`, `etcd`, `kubernetes`.
     fn name(&self) -> &'static str;
 
+    /// This ring is in force here from before the agent was started. Where nodes write the rings, epochs go on from it, and it is
+    /// written again if the store has lost it.
+    fn remember(&mut self, _ring: Ring) {}
+
     /// Follows it and tells what happens, until dropped or until nobody listens any more. Where members announce
-    /// themselves, this node does, in the state that `state` has now and whenever it changes.
+    /// themselves, this node does, in the state that `state` has now and whenever it changes. When it ends it takes nothing
+    /// back: an agent that is started again before the grace period ends has not been away.
     fn follow(
         self: Box<Self>,
         state: watch::Receiver<MemberState>,

@@ -8,6 +8,8 @@ use crate::ring::{Digest, Epoch, Ring};
 pub struct Order {
     ring: Option<(Epoch, Digest)>,
     trouble: Option<String>,
+    /// Whether that trouble is that the source cannot be reached.
+    outage: bool,
 }
 
 // === impl Order ===
@@ -34,8 +36,28 @@ impl Order {
         }
     }
 
+    /// A ring was found where rings are written by nodes: an older one is nothing to tell, for those who know a newer one will
+    /// write that.
+    pub fn newer(&mut self, ring: &Ring) -> Option<Event> {
+        match self.ring {
+            Some((epoch, digest)) if ring.epoch() <= epoch && (ring.epoch(), ring.digest()) != (epoch, digest) => None,
+            _ => self.found(ring.clone(), ""),
+        }
+    }
+
+    /// The source cannot be reached: one sentence, told once however the reasons change until it can be again.
+    pub fn unreachable(&mut self, what: String) -> Option<Event> {
+        if self.trouble.is_some() && self.outage {
+            return None;
+        }
+        let event = self.trouble(what);
+        self.outage = true;
+        event
+    }
+
     /// Something stands in the way: one sentence.
     pub fn trouble(&mut self, what: String) -> Option<Event> {
+        self.outage = false;
         if self.trouble.as_ref() == Some(&what) {
             return None;
         }
@@ -100,6 +122,16 @@ mod tests {
         assert_eq!(words(order.trouble("broken".into())), "nothing");
         assert_eq!(words(order.well()), "well");
         assert_eq!(words(order.well()), "nothing");
+        // An outage is one, for whatever reasons.
+        assert_eq!(words(order.unreachable("refused".into())), "refused");
+        assert_eq!(words(order.unreachable("timed out".into())), "nothing");
+        assert_eq!(words(order.trouble("broken".into())), "broken");
+        assert_eq!(words(order.unreachable("refused".into())), "refused");
+        assert_eq!(words(order.well()), "well");
+        assert_eq!(words(order.unreachable("refused".into())), "refused");
+        // Where nodes write the rings, an older one is nothing to tell.
+        assert_eq!(words(order.newer(&ring(2, one))), "nothing");
+        assert_eq!(words(order.newer(&ring(4, two))), "well");
         // A new epoch is told also if nothing else is new.
         assert_eq!(found(&mut order, ring(5, two)), "ring 5");
     }
