@@ -8,6 +8,8 @@ pub mod dataplane;
 pub mod gateway;
 pub mod membership;
 pub mod openim;
+pub mod peer;
+mod random;
 pub mod ring;
 pub mod session;
 pub mod websocket;

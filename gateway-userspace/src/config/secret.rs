@@ -61,7 +61,7 @@ fn read_start(path: &Path) -> std::io::Result<Vec<u8>> {
 
 impl Secret {
     /// The secret that 32 hexadecimal digits stand for; `place` says where they were found.
-    pub(super) fn from_hex(digits: &[u8], place: impl Fn() -> String) -> Result<Self, Problem> {
+    pub(crate) fn from_hex(digits: &[u8], place: impl Fn() -> String) -> Result<Self, Problem> {
         let malformed = |digits: String| Problem::MalformedSecret { place: place(), digits };
         if digits.len() != 32 {
             return Err(malformed(format!("{} characters", digits.len())));
@@ -75,6 +75,11 @@ impl Secret {
             *byte = high << 4 | low;
         }
         Ok(Self(bytes))
+    }
+
+    /// The secret itself, to derive other keys from.
+    pub(crate) fn bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 
     /// The secret as SipHash takes it: two little-endian halves.

@@ -40,7 +40,7 @@ pub use algorithm::{Algorithm, Precision};
 pub use description::{DescriptionError, MemberDescription, RingDescription};
 pub use identity::{Identity, IdentityError, MAX_IDENTITY};
 pub use member::{Member, MemberNumber, MemberNumberError, MemberState, NodeAddress, NodeAddressError};
-pub use name::{Digest, DigestError, Epoch, ShortDigest};
+pub use name::{Digest, DigestError, Epoch, RingName, ShortDigest};
 pub use ringsteer_ebpf::layout::ring::Point;
 use ringsteer_ebpf::{
     layout::{node::MAX_NODES, ring as image},
@@ -179,6 +179,11 @@ impl Ring {
     /// Its content.
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// Epoch and digest.
+    pub fn name(&self) -> RingName {
+        RingName { epoch: self.epoch, digest: self.digest }
     }
 
     /// The members, in ring order. Never empty.

@@ -40,6 +40,15 @@ pub struct Digest([u8; 32]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ShortDigest(u64);
 
+/// Epoch and digest together: which ring it is. Two nodes agree if they name the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingName {
+    /// When.
+    pub epoch: Epoch,
+    /// What.
+    pub digest: Digest,
+}
+
 /// A string that is no digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no ring digest, which has 64 lower-case hexadecimal digits")]
@@ -108,6 +117,14 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({self})")
+    }
+}
+
+// === impl RingName ===
+
+impl fmt::Display for RingName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of epoch {}", self.digest.short(), self.epoch)
     }
 }
 

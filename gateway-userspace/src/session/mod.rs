@@ -3,5 +3,6 @@
 //! All connections of a user meet on the user's owner, so this table knows all of them.
 #![forbid(unsafe_code)]
 
+pub mod entry;
 pub mod queue;
 pub mod table;

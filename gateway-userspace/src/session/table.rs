@@ -81,6 +81,11 @@ impl<O: Outbox> Table<O> {
         delivered
     }
 
+    /// The outboxes of a user's sessions, the oldest session first.
+    pub fn of(&self, user: &[u8]) -> impl Iterator<Item = &O> {
+        self.users.get(user).into_iter().flatten().map(|(_, outbox)| outbox)
+    }
+
     /// Sessions of all users.
     pub fn sessions(&self) -> usize {
         self.sessions
@@ -162,6 +167,7 @@ mod tests {
         assert_eq!(table.deliver(b"u1", &message("hi")), 2);
         assert_eq!((phone.take(), desktop.take(), stranger.take()), (Some(message("hi")), Some(message("hi")), None));
 
+        assert_eq!((table.of(b"u1").count(), table.of(b"u10").count(), table.of(b"nobody").count()), (2, 1, 0));
         assert!(table.remove(b"u1", id).is_some());
         assert!(table.remove(b"u1", id).is_none());
         assert_eq!(table.deliver(b"u1", &message("you")), 1);
