@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use ringsteer::{
-    config::{Config, Overrides},
-    control::{self, Follower, Publication},
+    config::{Config, Overrides, Service},
+    control::{self, Answers, Desk, Follower, Gateways, Publication, Request, Served},
     gateway::{Gateway, Limits},
     ring::{Epoch, MemberNumber, Ring},
 };
@@ -84,20 +84,34 @@ fn user_of(ring: &Ring, number: u16) -> String {
 
 /// An agent's control socket.
 struct Agent {
-    publish: watch::Sender<Arc<Publication>>,
+    publish: watch::Sender<Option<Arc<Publication>>>,
+    gateways: Arc<Gateways>,
     task: JoinHandle<()>,
+}
+
+/// A gateway asks its agent nothing.
+struct NoDesk;
+
+impl Desk for NoDesk {
+    fn answer(self: Arc<Self>, request: Request, _: Answers) -> BoxFuture<'static, ()> {
+        unreachable!("a gateway asks for nothing: {request:?}")
+    }
 }
 
 impl Agent {
     fn start(config: &Config) -> Self {
-        let publication =
-            Publication::new(MemberNumber::new(1).unwrap(), config.ring().unwrap(), config.services.clone());
-        let (publish, publications) = watch::channel(Arc::new(publication));
+        let publish = watch::Sender::new(Some(publication(config.ring().unwrap(), config.services.clone())));
         let listener = control::listen(&config.node.socket).unwrap();
-        let status = || unreachable!("a gateway asks for no status");
-        let task = tokio::spawn(control::serve(listener, publications, status, std::future::pending()));
-        Self { publish, task }
+        let gateways = Arc::new(Gateways::default());
+        let served =
+            Served { publications: publish.subscribe(), desk: Arc::new(NoDesk), gateways: Arc::clone(&gateways) };
+        let task = tokio::spawn(control::serve(listener, served, std::future::pending()));
+        Self { publish, gateways, task }
     }
+}
+
+fn publication(ring: &Ring, services: Vec<Service>) -> Arc<Publication> {
+    Arc::new(Publication::new(Some(node(1)), ring, None, services))
 }
 
 /// A gateway that runs, and what a test needs around it.
@@ -129,10 +143,11 @@ impl Node {
         let directory = tempfile::tempdir().unwrap();
         let mut config = config();
         config.node.socket = directory.path().join("agent.sock");
-        let follower = Follower::start(&config.node.socket);
+        let follower = Follower::prepare(&config.node.socket);
         let mut limits = Limits::of(&config);
         change(&mut limits);
         let gateway = Gateway::bind(&config, limits, follower.published()).unwrap();
+        let follower = follower.attach(gateway.reporter());
         let [(clients_name, clients), (pushes_name, pushes)] = gateway.addresses().collect::<Vec<_>>()[..] else {
             panic!("two services are ours")
         };
@@ -491,13 +506,51 @@ async fn a_new_ring_is_followed() {
 
     let mut published = node.follower.published();
     let agent = node.agent.as_ref().unwrap();
-    agent.publish.send_replace(Arc::new(Publication::new(MemberNumber::new(1).unwrap(), &new, vec![])));
+    let mut following = agent.gateways.following();
+    within(following.wait_for(|name| *name == Some(old.name()))).await.unwrap();
+    agent.publish.send_replace(Some(publication(&new, vec![])));
+    within(following.wait_for(|name| *name == Some(new.name()))).await.unwrap();
     let in_force =
         |epoch| move |p: &Option<Arc<control::Published>>| p.as_ref().is_some_and(|p| p.ring.epoch() == epoch);
     within(published.wait_for(in_force(Epoch(2)))).await.unwrap();
     let mut client = node.connect(&user).await;
     assert_eq!(node.delivered(&user, "welcome").await, 1);
     assert_eq!(next(&mut client).await, Message::text("welcome"));
+}
+
+#[tokio::test]
+async fn the_agent_can_ask_where_a_user_is() {
+    let mut node = Node::start().await;
+    let user = node.our_user();
+    let client = node.connect(&user).await;
+    let MaybeTlsStream::Plain(stream) = client.get_ref() else { unreachable!("no TLS here") };
+    let address = stream.local_addr().unwrap();
+    let agent = node.agent.as_ref().unwrap();
+    let mut following = agent.gateways.following();
+    within(following.wait_for(Option::is_some)).await.unwrap();
+
+    let sessions = within(agent.gateways.sessions(&user)).await.unwrap();
+    assert_eq!(sessions.iter().map(|session| (session.client, session.queued)).collect::<Vec<_>>(), [(address, 0)]);
+    assert_eq!(within(agent.gateways.sessions("nobody")).await.unwrap(), []);
+    let report = within(async {
+        loop {
+            // It reports every second, too.
+            let reports = agent.gateways.reports();
+            if reports[0].report.sessions == 1 {
+                break reports;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!((report.len(), report[0].pid, report[0].report.users), (1, std::process::id(), 1));
+
+    // A gateway that goes is forgotten, and says nothing any more.
+    let agent = node.agent.take().unwrap();
+    drop(node.follower);
+    within(following.wait_for(Option::is_none)).await.unwrap();
+    assert_eq!(agent.gateways.sessions(&user).await.unwrap_err(), "no gateway is attached to the agent of this node");
+    agent.task.abort();
 }
 
 #[tokio::test]

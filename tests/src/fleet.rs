@@ -3,12 +3,12 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use ringsteer::{
     control::{self, Status},
     ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
@@ -47,6 +47,8 @@ pub struct Options {
     pub extra: String,
     /// Whether gateways are started.
     pub gateways: bool,
+    /// Whether each node's ring stands in a file of its own, instead of in its configuration.
+    pub ring_file: bool,
 }
 
 impl Default for Options {
@@ -58,6 +60,7 @@ impl Default for Options {
             max_flows: 16_384,
             extra: String::new(),
             gateways: true,
+            ring_file: false,
         }
     }
 }
@@ -79,6 +82,7 @@ pub struct Fleet<'lab> {
     pub agents: Vec<Process>,
     /// The gateways, by node.
     pub gateways: Vec<Process>,
+    options: Options,
     clients: Family,
 }
 
@@ -125,7 +129,11 @@ impl<'lab> Fleet<'lab> {
         let mut agents = Vec::new();
         let mut gateways = Vec::new();
         for (index, host) in lab.nodes().iter().enumerate() {
-            let text = configuration(lab, &ring, index, options);
+            let identity = &ring.members()[index].identity;
+            let text = configuration(lab, &ring, index, identity, options);
+            if options.ring_file {
+                replace(&ring_file(host), &ring_table(&ring))?;
+            }
             fs::write(host.run_dir().join("agent.toml"), &text)?;
             // Two services that the agents do not know, and so do not steer.
             let direct: String = [("push", DIRECT_PUSH_PORT, "recvID"), ("websocket", DIRECT_WEBSOCKET_PORT, "sendID")]
@@ -148,7 +156,45 @@ impl<'lab> Fleet<'lab> {
                 gateway.wait_for_log_line("following ring", READY)?;
             }
         }
-        Ok(Self { lab, ring, agents, gateways, clients: options.clients })
+        Ok(Self { lab, ring, agents, gateways, clients: options.clients, options: options.clone() })
+    }
+
+    /// Gives a node another ring: writes it where the node's agent follows it.
+    pub fn give_ring(&self, node: usize, ring: &Ring) -> Result<()> {
+        let host = self.lab.node(node);
+        let (path, text) = if self.options.ring_file {
+            (ring_file(host), ring_table(ring))
+        } else {
+            let identity = &self.ring.members()[node].identity;
+            (host.run_dir().join("agent.toml"), configuration(self.lab, ring, node, identity, &self.options))
+        };
+        replace(&path, &text)
+    }
+
+    /// Gives all nodes another ring.
+    pub fn give_ring_to_all(&self, ring: &Ring) -> Result<()> {
+        (0..self.lab.nodes().len()).try_for_each(|node| self.give_ring(node, ring))
+    }
+
+    /// The control socket of a node's agent.
+    pub fn socket(&self, node: usize) -> PathBuf {
+        socket(self.lab.node(node))
+    }
+
+    /// Asks the agent of a node for its status until `wanted` likes it.
+    ///
+    /// # Errors
+    /// If that takes too long; the message has the last status.
+    pub async fn wait_for_status(&self, node: usize, wanted: impl Fn(&Status) -> bool) -> Result<Status> {
+        let since = Instant::now();
+        loop {
+            let status = self.status(node).await;
+            match status {
+                Ok(status) if wanted(&status) => return Ok(status),
+                _ if since.elapsed() < READY => tokio::time::sleep(Duration::from_millis(5)).await,
+                last => bail!("node {node} never had the status waited for; the last was {last:?}"),
+            }
+        }
     }
 
     /// The websocket service's address.
@@ -178,8 +224,31 @@ fn socket(host: &Host) -> PathBuf {
     host.run_dir().join("agent.sock")
 }
 
-/// The configuration of node `index`.
-fn configuration(lab: &Lab, ring: &Ring, index: usize, options: &Options) -> String {
+/// The file with a node's ring, where it is apart from the configuration.
+fn ring_file(host: &Host) -> PathBuf {
+    host.run_dir().join("ring.toml")
+}
+
+/// Writes a file in one step, as a careful operator does.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let preparing = path.with_extension("new");
+    fs::write(&preparing, text)?;
+    fs::rename(&preparing, path).with_context(|| format!("replacing {}", path.display()))
+}
+
+/// The ring as a configuration has it.
+fn ring_table(ring: &Ring) -> String {
+    let mut text = format!("[ring]\nepoch = {}\n", ring.epoch());
+    for Member { number, identity, address, state } in ring.members() {
+        text += &format!(
+            "\n[[ring.members]]\nnumber = {number}\nidentity = \"{identity}\"\naddress = \"{address}\"\nstate = \"{state}\"\n"
+        );
+    }
+    text
+}
+
+/// The configuration of node `index`, which goes by `identity`.
+fn configuration(lab: &Lab, ring: &Ring, index: usize, identity: &Identity, options: &Options) -> String {
     let host = lab.node(index);
     let address = lab.virtual_address(options.clients);
     let mut text = format!(
@@ -195,25 +264,18 @@ handshake_slot_shift = {slot_shift}
 [secrets]
 current = "6c6162206f6e6c792c206e6f74207365"
 
-[ring]
-epoch = {epoch}
 "#,
         number = index + 1,
-        identity = ring.members()[index].identity,
         pin_dir = host.pin_dir().display(),
         socket = socket(host).display(),
         max_flows = options.max_flows,
         slot_shift = options.slot_shift,
-        epoch = ring.epoch().0,
     );
-    for member in ring.members() {
-        text += &format!(
-            "\n[[ring.members]]\nnumber = {}\nidentity = \"{}\"\naddress = \"{}\"\n",
-            member.number.get(),
-            member.identity.as_str(),
-            member.address.ip()
-        );
-    }
+    text += &if options.ring_file {
+        format!("[membership]\nsource = \"file\"\npath = \"{}\"\n", ring_file(host).display())
+    } else {
+        ring_table(ring)
+    };
     for (name, port, parameter) in [("websocket", WEBSOCKET_PORT, "sendID"), ("push", PUSH_PORT, "recvID")] {
         text += &service(name, address, port, parameter, name);
     }

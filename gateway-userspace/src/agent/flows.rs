@@ -1,27 +1,33 @@
 //! Removes flows that have ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
-use nix::time::{ClockId, clock_gettime};
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tracing::{debug, warn};
 
-use super::{Agent, FLOW_WALK};
-use crate::{config::Config, dataplane::ageing};
+use super::{
+    FLOW_WALK,
+    shared::{Agent, monotonic_ns},
+};
+use crate::dataplane::ageing;
 
 /// Walks the table now and then, for as long as the agent runs.
-pub async fn keep(agent: Arc<Agent>, configuration: watch::Receiver<Arc<Config>>) {
+pub(super) async fn keep(agent: Arc<Agent>) {
     let mut ticks = tokio::time::interval(FLOW_WALK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let idle = Duration::from_secs(configuration.borrow().node.flow_idle_s.into());
-        let agent = Arc::clone(&agent);
-        // A full table takes a second or so of system calls.
-        match tokio::task::spawn_blocking(move || agent.remove_ended_flows(idle)).await {
+        let walker = Arc::clone(&agent);
+        match tokio::task::spawn_blocking(move || walker.remove_ended_flows()).await {
             Ok(Ok(0)) => {}
-            Ok(Ok(removed)) => debug!(removed, "removed flows that have ended"),
-            Ok(Err(error)) => warn!("cannot walk the flow table: {error:#}"),
+            Ok(Ok(removed)) => {
+                agent.counters.flows_ended.add(removed);
+                debug!(removed, "removed flows that have ended");
+            }
+            Ok(Err(error)) => {
+                agent.counters.walk_errors.add(1);
+                warn!("cannot walk the flow table: {error:#}");
+            }
             Err(_) => return,
         }
     }
@@ -29,17 +35,17 @@ pub async fn keep(agent: Arc<Agent>, configuration: watch::Receiver<Arc<Config>>
 
 impl Agent {
     /// Returns how many.
-    fn remove_ended_flows(&self, idle: Duration) -> anyhow::Result<usize> {
-        let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-        let now_ns = now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64;
-        let mut dataplane = self.dataplane.lock().expect("nothing panics with the lock held");
-        let flows = &mut dataplane.maps.flows;
-        let ended: Vec<_> = flows
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(_, flow)| ageing::is_over(flow, now_ns, idle))
-            .map(|(key, _)| key)
-            .collect();
+    fn remove_ended_flows(&self) -> anyhow::Result<u64> {
+        let idle = Duration::from_secs(self.config().node.flow_idle_s.into());
+        let now_ns = monotonic_ns();
+        let mut ended = Vec::new();
+        self.readings.flows.each(|key, flow| {
+            if ageing::is_over(flow, now_ns, idle) {
+                ended.push(*key);
+            }
+            ControlFlow::Continue(())
+        })?;
+        let mut flows = self.readings.flow_changes()?;
         let mut removed = 0;
         for key in ended {
             // Looked at once more: a new connection may have taken the 4-tuple since.

@@ -9,8 +9,8 @@ use crate::{
     dataplane::privileges::{self, Capability},
 };
 
-/// Checks the host, and turns on what the programs need where it is off. `this` is the address of this node.
-pub fn check(config: &Config, this: IpAddr) -> Result<()> {
+/// Checks the host, and turns on what the programs need where it is off.
+pub fn check(config: &Config) -> Result<()> {
     // Whatever else the kernel refuses without it stops the agent and is explained there; the neighbours would not.
     ensure!(
         privileges::lacking(&[Capability::NetAdmin]).is_empty(),
@@ -29,7 +29,11 @@ pub fn check(config: &Config, this: IpAddr) -> Result<()> {
         |value| value != "0",
         "1",
         "it lets the kernel create the sockets of steered connections",
-    )?;
+    )
+}
+
+/// Makes sure that the programs can find their way to other nodes, over the family of `this`, the address of this node.
+pub fn forwarding(config: &Config, this: IpAddr) -> Result<()> {
     match this {
         IpAddr::V4(_) => config.node.interfaces.iter().try_for_each(|interface| {
             let name = format!("net/ipv4/conf/{interface}/forwarding");

@@ -36,7 +36,8 @@ impl Prepare {
         if let Some(mounted) = mount_bpf_file_system(&config.node.pin_dir)? {
             info!("mounted a BPF file system on {}", mounted.display());
         }
-        host::check(&config, address(&config)?)?;
+        host::check(&config)?;
+        host::forwarding(&config, address(&config)?)?;
         // Every node has the virtual addresses, and none may answer for them: who gets their packets is for the
         // network's routes to say. Before the addresses, so that no question is ever answered.
         host::silence_arp()?;

@@ -9,7 +9,10 @@ use super::{
     node::Node,
     output::{self, Output},
 };
-use crate::control::{self, Status};
+use crate::{
+    control::{self, GatewayReport, Status},
+    peer::agreement::Standing,
+};
 
 /// Show what runs on this node: programs, interfaces, ring, flows and the kernel's counters
 ///
@@ -40,15 +43,38 @@ struct Table<'a>(&'a Status);
 impl Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(status) = self;
-        writeln!(f, "node        {} (member {})", status.name, status.node.get())?;
+        let member = status.node.map_or("no member of the ring".to_owned(), |number| format!("member {number}"));
+        writeln!(f, "node        {} ({member})", status.name)?;
         writeln!(f, "agent       ringsteer {}, process {}", status.version, status.pid)?;
-        writeln!(
-            f,
-            "ring        epoch {}, digest {}, {} members",
-            status.epoch.0,
-            status.digest.short(),
-            status.members
-        )?;
+        match &status.ring {
+            Some(ring) => {
+                let (epoch, digest, members) = (ring.epoch, ring.digest.short(), ring.members);
+                writeln!(f, "ring        epoch {epoch}, digest {digest}, {members} members")?;
+            }
+            None => writeln!(f, "ring        none yet")?,
+        }
+        match &status.source.trouble {
+            None => writeln!(f, "source      {}", status.source.name)?,
+            Some(trouble) => {
+                writeln!(
+                    f,
+                    "source      {}, in trouble for {} s: {trouble}",
+                    status.source.name, status.source.trouble_s
+                )?;
+            }
+        }
+        let peers = Standing::ALL.map(|one| (status.peers.of(one), one.name()));
+        let peers: Vec<_> =
+            peers.iter().filter(|(count, _)| *count > 0).map(|(n, name)| format!("{n} {name}")).collect();
+        writeln!(f, "peers       {}", if peers.is_empty() { "none".to_owned() } else { peers.join(", ") })?;
+        for GatewayReport { version, pid, report, .. } in &status.gateways {
+            let ring = report.ring.map_or("no ring yet".to_owned(), |ring| format!("ring {ring}"));
+            writeln!(f, "gateway     ringsteer {version}, process {pid}, {ring}, {} sessions", report.sessions)?;
+        }
+        writeln!(f, "ready       {}", if status.readiness.ready { "yes" } else { "no" })?;
+        for reason in &status.readiness.reasons {
+            writeln!(f, "            {reason}")?;
+        }
         for interface in &status.interfaces {
             let mode = format!("{:?}", interface.xdp_mode).to_lowercase();
             writeln!(f, "interface   {}, XDP {mode}", interface.name)?;

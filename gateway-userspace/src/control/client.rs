@@ -5,11 +5,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokio::{io::BufReader, net::UnixStream};
+use tokio::{
+    io::BufReader,
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
 
 use super::{
     line::{self, LineError, MAX_ANSWER_BYTES},
-    message::{Answer, PublicationError, Request, Status},
+    message::{
+        Answer, FlowEntry, FlowFilter, FlowsEnd, Lookup, Members, Peers, PublicationError, Request, Rings, Sessions,
+        Stats, Status, Told,
+    },
 };
 
 /// Why the agent gave no answer that can be used.
@@ -40,22 +49,85 @@ pub enum ClientError {
     Publication(#[from] PublicationError),
 }
 
-/// How the agent that listens on `path` is.
+/// Asks the agent that listens on `path`, and gives its one answer, which `expected` picks.
+async fn ask<T>(path: &Path, request: &Request, expected: impl Fn(Answer) -> Option<T>) -> Result<T, ClientError> {
+    let answer = Agent::ask(path, request).await?.answer().await?;
+    expected(answer).ok_or(ClientError::Unexpected)
+}
+
+/// Defines a question with one answer.
+macro_rules! question {
+    ($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $request:expr => $variant:ident($inner:ident) $give:expr => $answer:ty) => {
+        $(#[$doc])*
+        ///
+        /// # Errors
+        /// If the agent that listens on `path` cannot be reached or does not answer.
+        pub async fn $name(path: &Path, $($argument: $type),*) -> Result<$answer, ClientError> {
+            ask(path, &$request, |answer| match answer {
+                Answer::$variant($inner) => Some($give),
+                _ => None,
+            })
+            .await
+        }
+    };
+}
+
+question! {
+    /// How agent and programs are.
+    status() Request::Status {} => Status(status) *status => Status
+}
+question! {
+    /// The ring in force, and the one before it.
+    ring() Request::Ring {} => Ring(rings) rings => Rings
+}
+question! {
+    /// Whether the other members agree on the ring.
+    peers() Request::Peers {} => Peers(peers) peers => Peers
+}
+question! {
+    /// The members of the ring, and how much of what they hold.
+    members() Request::Members {} => Members(members) members => Members
+}
+question! {
+    /// Where a user belongs.
+    lookup(user: &str) Request::Lookup { user: user.to_owned() } => Lookup(lookup) *lookup => Lookup
+}
+question! {
+    /// Where a user's sessions are: at this node, the owner and the owner before, or at any member.
+    sessions(user: &str, everywhere: bool)
+        Request::Sessions { user: user.to_owned(), everywhere } => Sessions(sessions) sessions => Sessions
+}
+question! {
+    /// The kernel's counters, with a time.
+    stats() Request::Stats {} => Stats(stats) stats => Stats
+}
+
+/// The flows that `filter` lets through: hands each to `show` as it arrives, and gives their number in the end.
 ///
 /// # Errors
-/// If it cannot be reached or does not answer.
-pub async fn status(path: &Path) -> Result<Status, ClientError> {
-    let mut agent = Agent::ask(path, &Request::Status {}).await?;
-    match agent.answer().await? {
-        Answer::Status(status) => Ok(status),
-        _ => Err(ClientError::Unexpected),
+/// If the agent that listens on `path` cannot be reached or breaks off.
+pub async fn flows(path: &Path, filter: FlowFilter, mut show: impl FnMut(FlowEntry)) -> Result<FlowsEnd, ClientError> {
+    let mut agent = Agent::ask(path, &Request::Flows(filter)).await?;
+    loop {
+        let Answer::Flows(flows) = agent.answer().await? else { return Err(ClientError::Unexpected) };
+        flows.flows.into_iter().for_each(&mut show);
+        if let Some(end) = flows.end {
+            return Ok(end);
+        }
     }
 }
 
-/// An agent that has been asked something.
+/// An agent that has been asked something: both halves are kept, for ending one would end the conversation.
 pub(super) struct Agent {
-    stream: BufReader<UnixStream>,
+    pub(super) listener: Listener,
+    pub(super) speaker: Speaker,
 }
+
+/// The half on which the agent answers.
+pub(super) struct Listener(BufReader<OwnedReadHalf>);
+
+/// The half on which the agent is spoken to.
+pub(super) struct Speaker(OwnedWriteHalf);
 
 // === impl Agent ===
 
@@ -63,17 +135,34 @@ impl Agent {
     pub(super) async fn ask(path: &Path, request: &Request) -> Result<Self, ClientError> {
         let connected = UnixStream::connect(path).await;
         let stream = connected.map_err(|error| ClientError::Connect { path: path.to_owned(), error })?;
-        let mut stream = BufReader::new(stream);
-        line::write(&mut stream, request).await?;
-        Ok(Self { stream })
+        let (reader, mut writer) = stream.into_split();
+        line::write(&mut writer, request).await?;
+        Ok(Self { listener: Listener(BufReader::new(reader)), speaker: Speaker(writer) })
     }
 
-    /// Its next answer.
+    /// Its next answer. Loses what it has read of one if dropped before it completes.
     pub(super) async fn answer(&mut self) -> Result<Answer, ClientError> {
-        match line::read(&mut self.stream, MAX_ANSWER_BYTES).await? {
+        self.listener.answer().await
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// As [`Agent::answer`].
+    pub(super) async fn answer(&mut self) -> Result<Answer, ClientError> {
+        match line::read(&mut self.0, MAX_ANSWER_BYTES).await? {
             Some(Answer::Error { message }) => Err(ClientError::Refused(message)),
             Some(answer) => Ok(answer),
             None => Err(ClientError::HungUp),
         }
+    }
+}
+
+// === impl Speaker ===
+
+impl Speaker {
+    pub(super) async fn tell(&mut self, told: &Told) -> Result<(), ClientError> {
+        Ok(line::write(&mut self.0, told).await?)
     }
 }

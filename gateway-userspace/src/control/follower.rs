@@ -1,16 +1,25 @@
 //! Staying on the published ring: whatever happens to the agent, its last ring stays in force (promises 1 and 4).
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 use super::{
-    client::{Agent, ClientError},
-    message::{Answer, Publication, Request},
+    client::{Agent, ClientError, Listener, Speaker},
+    message::{Answer, Introduction, Publication, Question, Report, Request, Told},
 };
 use crate::{
     config::Service,
     ring::{Member, MemberNumber, Ring},
+    session::entry::SessionEntry,
 };
 
 /// How long to wait before the first attempt to reach the agent again; twice as long before each further one.
@@ -19,13 +28,21 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// Longest wait between two attempts.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
 
+/// How often a gateway reports, whether or not anything has changed.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Answers that may wait to be sent.
+const ANSWERS_AHEAD: usize = 16;
+
 /// What the agent has published, verified.
 #[derive(Clone, Debug)]
 pub struct Published {
-    /// Which member of the ring this node is.
-    pub node: MemberNumber,
+    /// Which member of the ring this node is, if it is one.
+    pub node: Option<MemberNumber>,
     /// The ring in force.
     pub ring: Ring,
+    /// The ring before it, if there was one. A user may still be where that has them.
+    pub previous: Option<Ring>,
     /// What is steered by it.
     pub services: Vec<Service>,
 }
@@ -38,6 +55,22 @@ pub struct Follower {
     task: JoinHandle<()>,
 }
 
+/// A follower to be: has everything but a task.
+#[derive(Debug)]
+pub struct Prepared {
+    socket: PathBuf,
+    published: watch::Sender<Option<Arc<Published>>>,
+}
+
+/// The gateway, as far as its agent wants to know. Neither method may block.
+pub trait Reporter: Send + Sync + 'static {
+    /// How many users there are, and how many sessions they have.
+    fn users_and_sessions(&self) -> (u64, u64);
+
+    /// The sessions of a user.
+    fn sessions_of(&self, user: &str) -> Vec<SessionEntry>;
+}
+
 // === impl Published ===
 
 impl Published {
@@ -48,7 +81,7 @@ impl Published {
 
     /// Whether this node owns `key`.
     pub fn is_ours(&self, key: &[u8]) -> bool {
-        self.owner(key).number == self.node
+        self.node == Some(self.owner(key).number)
     }
 }
 
@@ -56,7 +89,8 @@ impl TryFrom<Publication> for Published {
     type Error = super::message::PublicationError;
 
     fn try_from(publication: Publication) -> Result<Self, Self::Error> {
-        Ok(Self { node: publication.node, ring: publication.verified_ring()?, services: publication.services })
+        let (ring, previous) = (publication.verified_ring()?, publication.previous_ring()?);
+        Ok(Self { node: publication.node, ring, previous, services: publication.services })
     }
 }
 
@@ -65,8 +99,12 @@ impl TryFrom<Publication> for Published {
 impl Follower {
     /// Follows the agent that listens on `socket`, now or some day. Must be called within a tokio runtime.
     pub fn start(socket: impl Into<PathBuf>) -> Self {
-        let (sender, published) = watch::channel(None);
-        Self { published, task: tokio::spawn(follow(socket.into(), sender)) }
+        Self::prepare(socket).follow()
+    }
+
+    /// A follower that is not started yet.
+    pub fn prepare(socket: impl Into<PathBuf>) -> Prepared {
+        Prepared { socket: socket.into(), published: watch::Sender::new(None) }
     }
 
     /// What is in force, for keeping: `None` until an agent has been heard, and never again after that.
@@ -79,9 +117,9 @@ impl Follower {
         self.published.borrow().as_ref().map(|published| published.ring.clone())
     }
 
-    /// Which member this node is, if an agent has been heard.
+    /// Which member this node is, if an agent has been heard and the ring has it.
     pub fn node(&self) -> Option<MemberNumber> {
-        self.published.borrow().as_ref().map(|published| published.node)
+        self.published.borrow().as_ref().and_then(|published| published.node)
     }
 
     /// What is in force, as soon as an agent has been heard.
@@ -99,22 +137,48 @@ impl Drop for Follower {
     }
 }
 
-async fn follow(socket: PathBuf, published: watch::Sender<Option<Arc<Published>>>) {
+// === impl Prepared ===
+
+impl Prepared {
+    /// What will be in force.
+    pub fn published(&self) -> watch::Receiver<Option<Arc<Published>>> {
+        self.published.subscribe()
+    }
+
+    /// Follows and says nothing. Must be called within a tokio runtime.
+    pub fn follow(self) -> Follower {
+        self.start(None)
+    }
+
+    /// Follows as the gateway of the node, which reports to the agent and answers its questions. Must be called within a
+    /// tokio runtime.
+    pub fn attach(self, gateway: Arc<dyn Reporter>) -> Follower {
+        self.start(Some(gateway))
+    }
+
+    fn start(self, gateway: Option<Arc<dyn Reporter>>) -> Follower {
+        let published = self.published();
+        Follower { published, task: tokio::spawn(keep_following(self.socket, self.published, gateway)) }
+    }
+}
+
+async fn keep_following(
+    socket: PathBuf,
+    published: watch::Sender<Option<Arc<Published>>>,
+    gateway: Option<Arc<dyn Reporter>>,
+) {
     let mut backoff = FIRST_BACKOFF;
     // Said once, not at every attempt.
     let mut complaint = String::new();
     loop {
-        let error = match Agent::ask(&socket, &Request::Follow {}).await {
-            Ok(agent) => {
-                listen(agent, |next| {
-                    accept(&published, next);
-                    // This agent is well, whatever happened before.
-                    backoff = FIRST_BACKOFF;
-                    complaint.clear();
-                })
-                .await
-            }
-            Err(error) => error,
+        let heard = || {
+            // This agent is well, whatever happened before.
+            backoff = FIRST_BACKOFF;
+            complaint.clear();
+        };
+        let error = match &gateway {
+            None => follow(&socket, &published, heard).await,
+            Some(gateway) => attach(&socket, &published, Arc::clone(gateway), heard).await,
         };
         let error = error.to_string();
         if error != complaint {
@@ -126,18 +190,104 @@ async fn follow(socket: PathBuf, published: watch::Sender<Option<Arc<Published>>
     }
 }
 
-/// Passes on what `agent` publishes until it stops, and says why.
-async fn listen(mut agent: Agent, mut accept: impl FnMut(Published)) -> ClientError {
+/// Follows the agent until that fails, and says why.
+async fn follow(
+    socket: &Path,
+    published: &watch::Sender<Option<Arc<Published>>>,
+    mut heard: impl FnMut(),
+) -> ClientError {
+    let mut agent = match Agent::ask(socket, &Request::Follow {}).await {
+        Ok(agent) => agent,
+        Err(error) => return error,
+    };
     loop {
         match agent.answer().await {
             Ok(Answer::Publication(publication)) => match Published::try_from(publication) {
-                Ok(published) => accept(published),
+                Ok(next) => accept(published, next),
                 Err(error) => return error.into(),
             },
             Ok(_) => return ClientError::Unexpected,
             Err(error) => return error,
         }
+        heard();
     }
+}
+
+/// The same as the gateway of the node.
+async fn attach(
+    socket: &Path,
+    published: &watch::Sender<Option<Arc<Published>>>,
+    gateway: Arc<dyn Reporter>,
+    heard: impl FnMut(),
+) -> ClientError {
+    let introduction = Introduction { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id() };
+    let Agent { listener, speaker } = match Agent::ask(socket, &Request::Attach(introduction)).await {
+        Ok(agent) => agent,
+        Err(error) => return error,
+    };
+    let (answers, to_say) = mpsc::channel(ANSWERS_AHEAD);
+    tokio::select! {
+        error = listen(listener, published, &*gateway, answers, heard) => error,
+        error = speak(speaker, published.subscribe(), &*gateway, to_say) => error,
+    }
+}
+
+/// Takes in what the agent publishes and asks, until that fails.
+async fn listen(
+    mut agent: Listener,
+    published: &watch::Sender<Option<Arc<Published>>>,
+    gateway: &dyn Reporter,
+    answers: mpsc::Sender<Told>,
+    mut heard: impl FnMut(),
+) -> ClientError {
+    loop {
+        match agent.answer().await {
+            Ok(Answer::Publication(publication)) => match Published::try_from(publication) {
+                Ok(next) => accept(published, next),
+                Err(error) => return error.into(),
+            },
+            Ok(Answer::Question(Question::Sessions { id, user })) => {
+                let told = Told::Sessions { id, sessions: gateway.sessions_of(&user) };
+                if answers.send(told).await.is_err() {
+                    return ClientError::HungUp;
+                }
+            }
+            Ok(_) => return ClientError::Unexpected,
+            Err(error) => return error,
+        }
+        heard();
+    }
+}
+
+/// Reports to the agent and answers its questions, until that fails.
+async fn speak(
+    mut agent: Speaker,
+    mut published: watch::Receiver<Option<Arc<Published>>>,
+    gateway: &dyn Reporter,
+    mut to_say: mpsc::Receiver<Told>,
+) -> ClientError {
+    let mut ticks = interval(REPORT_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let told = tokio::select! {
+            Some(told) = to_say.recv() => told,
+            changed = published.changed() => match changed {
+                Ok(()) => report(&mut published, gateway),
+                Err(_) => return ClientError::HungUp,
+            },
+            _ = ticks.tick() => report(&mut published, gateway),
+        };
+        if let Err(error) = agent.tell(&told).await {
+            return error;
+        }
+    }
+}
+
+/// How the gateway is now.
+fn report(published: &mut watch::Receiver<Option<Arc<Published>>>, gateway: &dyn Reporter) -> Told {
+    let ring = published.borrow_and_update().as_ref().map(|published| published.ring.name());
+    let (users, sessions) = gateway.users_and_sessions();
+    Told::Report(Report { ring, users, sessions })
 }
 
 /// Puts `next` in force. The agent has put it into the kernel, so we take it even if its epoch looks wrong: with two
@@ -146,7 +296,7 @@ fn accept(published: &watch::Sender<Option<Arc<Published>>>, next: Published) {
     published.send_if_modified(|present| {
         if let Some(present) = present {
             let (old, new) = (&present.ring, &next.ring);
-            let same_ring = old.epoch() == new.epoch() && old.digest() == new.digest();
+            let same_ring = old.name() == new.name();
             if same_ring && present.node == next.node && present.services == next.services {
                 return false;
             }
@@ -174,8 +324,9 @@ mod tests {
     fn publish(epoch: u64, node: u16) -> Published {
         let members = vec![fixtures::member(1, "gw-0:88"), fixtures::member(2, "gw-1:88")];
         Published {
-            node: MemberNumber::new(node).unwrap(),
+            node: MemberNumber::new(node).ok(),
             ring: Ring::new(Epoch(epoch), Algorithm::OpenIm, members).unwrap(),
+            previous: None,
             services: vec![],
         }
     }

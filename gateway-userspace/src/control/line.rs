@@ -8,8 +8,11 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrit
 /// Longest request, in bytes.
 pub(super) const MAX_REQUEST_BYTES: usize = 4 << 10;
 
-/// Longest answer, in bytes: twice what the largest ring takes with the longest identities, each character escaped.
-pub(super) const MAX_ANSWER_BYTES: usize = 2 << 20;
+/// Longest thing a gateway tells, in bytes: the sessions of a user who has very many.
+pub(super) const MAX_REPORT_BYTES: usize = 256 << 10;
+
+/// Longest answer, in bytes: twice what the two largest rings take with the longest identities, each character escaped.
+pub(super) const MAX_ANSWER_BYTES: usize = 4 << 20;
 
 /// Why no message came out of a line.
 #[derive(Debug, thiserror::Error)]

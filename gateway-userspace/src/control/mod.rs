@@ -6,23 +6,24 @@
 //! | `message` | what is said; pure |
 //! | `line` | one JSON object a line |
 //! | `listen`, `server` | the agent's side |
+//! | `gateways` | the gateways that have attached to it |
 //! | `client`, `follower` | the other side: ask once, or keep following |
 #![forbid(unsafe_code)]
 
 mod client;
 mod follower;
+mod gateways;
 mod line;
 mod listen;
-mod message;
+pub mod message;
 mod server;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientError, status};
-pub use follower::{Follower, Published};
+pub use client::{ClientError, flows, lookup, members, peers, ring, sessions, stats, status};
+pub use follower::{Follower, Prepared, Published, Reporter};
+pub use gateways::Gateways;
 pub use line::LineError;
 pub use listen::{ListenError, listen};
-pub use message::{
-    Answer, AttachedMode, InterfaceStatus, ProgramStatus, Publication, PublicationError, Request, Status,
-};
-pub use server::serve;
+pub use message::*;
+pub use server::{Answers, Desk, Publications, Served, serve};

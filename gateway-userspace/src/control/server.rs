@@ -1,18 +1,23 @@
-//! The agent's side: answers requests until told to stop.
+//! The agent's side: takes connections, and sends whoever asks to the one place that answers.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    net::{UnixListener, UnixStream},
-    sync::watch,
-    task::{JoinSet, spawn_blocking},
+    io::{AsyncBufReadExt as _, AsyncWrite, BufReader},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, watch},
+    task::JoinSet,
     time::timeout,
 };
 
 use super::{
-    line::{self, LineError, MAX_REQUEST_BYTES},
-    message::{Answer, Publication, Request, Status},
+    gateways::{Gateways, Place},
+    line::{self, LineError, MAX_REPORT_BYTES, MAX_REQUEST_BYTES},
+    message::{Answer, Introduction, Publication, Question, Request, Told},
 };
 
 /// Most connections at once. A gateway holds one, a CLI one for a moment.
@@ -24,16 +29,45 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to leave a listener alone that cannot accept, for want of file descriptors, say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers requests on `listener` until `shutdown` completes: followers get the present publication and then each
-/// new one, though not necessarily every one in between; `status` is asked when a client asks, on a thread where it may
-/// block.
-pub async fn serve(
-    listener: UnixListener,
-    publications: watch::Receiver<Arc<Publication>>,
-    status: impl Fn() -> Status + Send + Sync + 'static,
-    shutdown: impl Future<Output = ()>,
-) {
-    let status = Arc::new(status);
+/// Answers that may wait for a client to take them off the socket.
+const ANSWERS_AHEAD: usize = 2;
+
+/// What is published, once something is.
+pub type Publications = watch::Receiver<Option<Arc<Publication>>>;
+
+/// Where answers go. Sending fails once nobody waits for them any more.
+pub type Answers = mpsc::Sender<Answer>;
+
+/// The one place that answers everything but `follow` and `attach`.
+pub trait Desk: Send + Sync + 'static {
+    /// Answers `request` into `answers`, one or several times. The connection ends when `answers` is dropped.
+    fn answer(self: Arc<Self>, request: Request, answers: Answers) -> BoxFuture<'static, ()>;
+}
+
+/// What the server hands out.
+pub struct Served<D> {
+    /// To followers: the present publication and then each new one, though not necessarily every one in between.
+    pub publications: Publications,
+    /// Answers.
+    pub desk: Arc<D>,
+    /// Knows the gateways that have attached.
+    pub gateways: Arc<Gateways>,
+}
+
+// === impl Served ===
+
+impl<D> Clone for Served<D> {
+    fn clone(&self) -> Self {
+        Self {
+            publications: self.publications.clone(),
+            desk: Arc::clone(&self.desk),
+            gateways: Arc::clone(&self.gateways),
+        }
+    }
+}
+
+/// Answers requests on `listener` until `shutdown` completes.
+pub async fn serve<D: Desk>(listener: UnixListener, served: Served<D>, shutdown: impl Future<Output = ()>) {
     // Dropped at the end, which ends the connections.
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -42,7 +76,7 @@ pub async fn serve(
             () = &mut shutdown => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if connections.len() < MAX_CONNECTIONS => {
-                    connections.spawn(connection(stream, publications.clone(), Arc::clone(&status)));
+                    connections.spawn(connection(stream, served.clone()));
                 }
                 // Hanging up is the answer: to send one, too, we would have to wait for the client.
                 Ok(_) => tracing::warn!("more than {MAX_CONNECTIONS} clients on the agent's socket; one turned away"),
@@ -63,21 +97,18 @@ pub async fn serve(
     }
 }
 
-async fn connection<F>(stream: UnixStream, publications: watch::Receiver<Arc<Publication>>, status: Arc<F>)
-where
-    F: Fn() -> Status + Send + Sync + 'static,
-{
-    let mut stream = BufReader::new(stream);
-    let outcome = match next_request(&mut stream).await {
+async fn connection<D: Desk>(stream: UnixStream, served: Served<D>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let outcome = match next_request(&mut reader).await {
         Ok(None) => Ok(()),
-        Ok(Some(Request::Follow {})) => follow(&mut stream, publications).await,
-        Ok(Some(Request::Status {})) => match spawn_blocking(move || status()).await {
-            Ok(status) => answer(&mut stream, &Answer::Status(status)).await,
-            Err(error) => refuse(&mut stream, format!("the agent failed to tell its status: {error}")).await,
-        },
+        Ok(Some(Request::Follow {})) => follow(reader, writer, served.publications).await,
+        Ok(Some(Request::Attach(introduction))) => attach(reader, writer, served, introduction).await,
+        Ok(Some(request)) => ask(writer, served.desk, request).await,
         Err(LineError::Io(error)) => Err(error.into()),
         Err(error) => {
-            refuse(&mut stream, format!("{error}; requests are {{\"follow\":{{}}}} and {{\"status\":{{}}}}")).await
+            answer(&mut writer, &Answer::Error { message: format!("{error}; requests look like {{\"status\":{{}}}}") })
+                .await
         }
     };
     if let Err(error) = outcome {
@@ -85,33 +116,93 @@ where
     }
 }
 
-async fn next_request(stream: &mut BufReader<UnixStream>) -> Result<Option<Request>, LineError> {
-    timeout(CLIENT_TIMEOUT, line::read(stream, MAX_REQUEST_BYTES)).await.unwrap_or_else(|_| Err(too_slow()))
+async fn next_request(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Request>, LineError> {
+    timeout(CLIENT_TIMEOUT, line::read(reader, MAX_REQUEST_BYTES)).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
-async fn follow(
-    stream: &mut BufReader<UnixStream>,
-    mut publications: watch::Receiver<Arc<Publication>>,
-) -> Result<(), LineError> {
-    loop {
-        let publication = Publication::clone(&publications.borrow_and_update());
-        answer(stream, &Answer::Publication(publication)).await?;
-        tokio::select! {
-            changed = publications.changed() => if changed.is_err() {
-                return Ok(());
-            },
-            // A follower has nothing more to say: whatever arrives, the end or a byte, ends it.
-            read = stream.fill_buf() => return read.map(|_| ()).map_err(Into::into),
+/// Has the desk answer. That the client has gone is found out when it is sent something: one that has only ended its own
+/// side still listens.
+async fn ask<D: Desk>(mut writer: OwnedWriteHalf, desk: Arc<D>, request: Request) -> Result<(), LineError> {
+    let (answers, mut answered) = mpsc::channel(ANSWERS_AHEAD);
+    let at_work = tokio::spawn(desk.answer(request, answers));
+    while let Some(next) = answered.recv().await {
+        answer(&mut writer, &next).await?;
+    }
+    match at_work.await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let message = format!("the agent failed to answer: {error}");
+            answer(&mut writer, &Answer::Error { message }).await
         }
     }
 }
 
-async fn answer(stream: &mut BufReader<UnixStream>, answer: &Answer) -> Result<(), LineError> {
-    timeout(CLIENT_TIMEOUT, line::write(stream, answer)).await.unwrap_or_else(|_| Err(too_slow()))
+async fn follow(
+    mut reader: BufReader<OwnedReadHalf>,
+    mut writer: OwnedWriteHalf,
+    publications: Publications,
+) -> Result<(), LineError> {
+    tokio::select! {
+        ended = publish(&mut writer, publications, None) => ended,
+        // A follower has nothing more to say: whatever arrives, the end or a byte, ends it.
+        read = reader.fill_buf() => read.map(|_| ()).map_err(Into::into),
+    }
 }
 
-async fn refuse(stream: &mut BufReader<UnixStream>, message: String) -> Result<(), LineError> {
-    answer(stream, &Answer::Error { message }).await
+/// Publishes to a gateway, asks it, and hears what it reports.
+async fn attach<D>(
+    reader: BufReader<OwnedReadHalf>,
+    mut writer: OwnedWriteHalf,
+    served: Served<D>,
+    introduction: Introduction,
+) -> Result<(), LineError> {
+    let (place, questions) = served.gateways.admit(introduction);
+    tokio::select! {
+        ended = publish(&mut writer, served.publications, Some(questions)) => ended,
+        ended = hear(reader, &place) => ended,
+    }
+}
+
+/// Takes down what a gateway says, until it hangs up.
+async fn hear(mut reader: BufReader<OwnedReadHalf>, place: &Place) -> Result<(), LineError> {
+    while let Some(told) = line::read::<Told>(&mut reader, MAX_REPORT_BYTES).await? {
+        place.hear(told);
+    }
+    Ok(())
+}
+
+/// Sends each publication, and questions where there are any, until one of the senders is gone.
+async fn publish(
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut publications: Publications,
+    mut questions: Option<mpsc::Receiver<Question>>,
+) -> Result<(), LineError> {
+    publications.mark_changed();
+    loop {
+        tokio::select! {
+            changed = publications.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                let publication = publications.borrow_and_update().clone();
+                if let Some(publication) = publication {
+                    answer(writer, &Answer::Publication(Publication::clone(&publication))).await?;
+                }
+            }
+            Some(question) = next_question(&mut questions) => answer(writer, &Answer::Question(question)).await?,
+        }
+    }
+}
+
+async fn next_question(questions: &mut Option<mpsc::Receiver<Question>>) -> Option<Question> {
+    match questions {
+        Some(questions) => questions.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn answer(writer: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> Result<(), LineError> {
+    timeout(CLIENT_TIMEOUT, line::write(writer, answer)).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
 fn too_slow() -> LineError {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -18,7 +19,8 @@ use tokio::{
 use super::*;
 use crate::{
     config::{Serve, Service},
-    ring::{Algorithm, Epoch, Identity, MAX_IDENTITY, Member, MemberNumber, Ring, fixtures},
+    peer::agreement::Tally,
+    ring::{Algorithm, Epoch, Identity, MAX_IDENTITY, Member, MemberNumber, MemberState, Ring, fixtures},
 };
 
 /// Nothing here takes longer, unless it never ends.
@@ -39,6 +41,10 @@ fn ring(epoch: u64, members: u16) -> Ring {
     Ring::new(Epoch(epoch), Algorithm::OpenIm, members).unwrap()
 }
 
+fn member(number: u16) -> Option<MemberNumber> {
+    MemberNumber::new(number).ok()
+}
+
 fn publication(epoch: u64, members: u16) -> Publication {
     let service = Service {
         name: "websocket".into(),
@@ -46,19 +52,29 @@ fn publication(epoch: u64, members: u16) -> Publication {
         parameter: Some("sendID".to_owned().try_into().unwrap()),
         serve: Serve::Websocket,
     };
-    Publication::new(MemberNumber::new(1).unwrap(), &ring(epoch, members), vec![service])
+    Publication::new(member(1), &ring(epoch, members), None, vec![service])
 }
 
 fn some_status() -> Status {
+    let ring = ring(1, 2);
     Status {
-        node: MemberNumber::new(1).unwrap(),
+        node: member(1),
         name: "node-1".into(),
         version: "0.1.0".into(),
         pid: 4711,
         started_at_unix_s: 1_800_000_000,
-        epoch: Epoch(1),
-        digest: ring(1, 2).digest(),
-        members: 2,
+        readiness: vec!["because".to_owned()].into(),
+        ring: Some(RingStatus {
+            epoch: ring.epoch(),
+            digest: ring.digest(),
+            algorithm: ring.algorithm(),
+            members: 2,
+            state: Some(MemberState::Active),
+            previous: None,
+        }),
+        source: SourceStatus { name: "file".into(), trouble: None, trouble_s: 0, troubles: 0, rings: 1 },
+        peers: Tally { agrees: 1, ..Tally::default() },
+        gateways: vec![],
         pin_dir: "/sys/fs/bpf/ringsteer".into(),
         interfaces: vec![InterfaceStatus { name: "veth0".into(), xdp_mode: AttachedMode::Native }],
         programs: vec![ProgramStatus { name: "steer".into(), id: 7, tag: "0123456789abcdef".into() }],
@@ -68,24 +84,80 @@ fn some_status() -> Status {
     }
 }
 
+/// Flows that are shown, in all.
+const FLOWS: u64 = 5000;
+
+/// Answers as an agent does.
+struct TestDesk;
+
+impl Desk for TestDesk {
+    fn answer(self: Arc<Self>, request: Request, answers: Answers) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let answer = match request {
+                Request::Status {} => Answer::Status(Box::new(some_status())),
+                Request::Ring {} => Answer::Ring(Rings { current: Some((&ring(1, 2)).into()), previous: None }),
+                Request::Flows(filter) => {
+                    // As the agent does it: from a thread that blocks.
+                    let shown = filter.limit.unwrap_or(FLOWS);
+                    let sent = tokio::task::spawn_blocking(move || {
+                        for number in 0..shown {
+                            let flows = Flows { flows: vec![flow(number)], end: None };
+                            if answers.blocking_send(Answer::Flows(flows)).is_err() {
+                                return;
+                            }
+                        }
+                        let end = Some(FlowsEnd { total: FLOWS, matched: FLOWS });
+                        let _ = answers.blocking_send(Answer::Flows(Flows { flows: vec![], end }));
+                    });
+                    return sent.await.unwrap();
+                }
+                Request::Stats {} => panic!("the counters are gone"),
+                other => Answer::Error { message: format!("{other:?} is not for tests") },
+            };
+            let _ = answers.send(answer).await;
+        })
+    }
+}
+
+fn flow(number: u64) -> FlowEntry {
+    FlowEntry {
+        client: "203.0.113.9:40000".parse().unwrap(),
+        service: None,
+        service_name: None,
+        node: 2,
+        key_hash: None,
+        age_ms: number,
+        idle_ms: 0,
+        packets: 1,
+        bytes: 100,
+        closing: false,
+    }
+}
+
 /// A server as the agent runs it.
 struct TestAgent {
-    publications: watch::Sender<Arc<Publication>>,
+    publications: watch::Sender<Option<Arc<Publication>>>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl TestAgent {
     fn start(path: &Path, first: Publication) -> Self {
+        Self::start_with(path, Some(Arc::new(first)))
+    }
+
+    fn start_with(path: &Path, first: Option<Arc<Publication>>) -> Self {
         let listener = listen(path).unwrap();
-        let (publications, receiver) = watch::channel(Arc::new(first));
+        let publications = watch::Sender::new(first);
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(serve(listener, receiver, some_status, async { _ = stopped.await }));
+        let gateways = Arc::new(Gateways::default());
+        let served = Served { publications: publications.subscribe(), desk: Arc::new(TestDesk), gateways };
+        let task = tokio::spawn(serve(listener, served, async { _ = stopped.await }));
         Self { publications, stop, task }
     }
 
     fn publish(&self, publication: Publication) {
-        self.publications.send(Arc::new(publication)).unwrap();
+        self.publications.send(Some(Arc::new(publication))).unwrap();
     }
 
     /// Returns when it has let go of the socket.
@@ -110,12 +182,12 @@ async fn a_follower_has_the_ring_and_each_change() {
 
     let first = next(&mut published).await;
     assert_eq!(first.ring.digest(), ring(1, 2).digest());
-    assert_eq!(first.node.get(), 1);
+    assert_eq!(first.node, member(1));
     assert_eq!(first.services, publication(1, 2).services);
-    assert_eq!(follower.node(), Some(first.node));
+    assert_eq!(follower.node(), first.node);
     for key in [&b"u1"[..], b"u2", b"", "ü".as_bytes()] {
         assert_eq!(first.owner(key), ring(1, 2).owner(key));
-        assert_eq!(first.is_ours(key), first.owner(key).number == first.node);
+        assert_eq!(first.is_ours(key), Some(first.owner(key).number) == first.node);
     }
 
     agent.publish(publication(2, 3));
@@ -233,7 +305,7 @@ async fn the_largest_ring_fits_on_a_line() {
         .collect();
     let ring = Ring::new(Epoch(1), Algorithm::OpenIm, members).unwrap();
     let services = vec![publication(1, 2).services[0].clone(); 256];
-    let _agent = TestAgent::start(&path, Publication::new(MemberNumber::new(1638).unwrap(), &ring, services));
+    let _agent = TestAgent::start(&path, Publication::new(member(1638), &ring, Some(&ring), services));
     let follower = Follower::start(&path);
     assert_eq!(soon(follower.first()).await.ring.digest(), ring.digest());
 }
@@ -253,12 +325,72 @@ async fn the_status_arrives_as_it_was() {
 }
 
 #[tokio::test]
+async fn an_agent_without_a_ring_is_waited_for() {
+    let (_directory, path) = place();
+    let agent = TestAgent::start_with(&path, None);
+    let follower = Follower::start(&path);
+    // It is well, and says so; it has nothing to publish yet.
+    soon(status(&path)).await.unwrap();
+    assert!(follower.ring().is_none());
+    let edge = Publication { node: None, ..publication(1, 2) };
+    agent.publish(edge);
+    let first = soon(follower.first()).await;
+    assert_eq!(first.node, None);
+    assert!(!first.is_ours(b"u1"));
+}
+
+#[tokio::test]
+async fn many_answers_come_in_pieces_and_an_early_end_is_no_trouble() {
+    let (_directory, path) = place();
+    let _agent = TestAgent::start(&path, publication(1, 2));
+    let mut shown = Vec::new();
+    let end = soon(flows(&path, FlowFilter::default(), |flow| shown.push(flow.age_ms))).await.unwrap();
+    assert_eq!((end.total, end.matched), (FLOWS, FLOWS));
+    assert_eq!(shown, (0..FLOWS).collect::<Vec<_>>());
+
+    // A client that has seen enough.
+    let mut stream = BufReader::new(soon(UnixStream::connect(&path)).await.unwrap());
+    soon(stream.write_all(b"{\"flows\":{}}\n")).await.unwrap();
+    let mut line = String::new();
+    soon(stream.read_line(&mut line)).await.unwrap();
+    assert!(line.starts_with("{\"flows\":{\"flows\":[{\"client\":\"203.0.113.9:40000\""), "{line}");
+    drop(stream);
+    assert_eq!(soon(ring_of_agent(&path)).await.current.unwrap().name(), ring(1, 2).name());
+}
+
+async fn ring_of_agent(path: &Path) -> Rings {
+    super::ring(path).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_has_only_ended_its_own_side_is_answered() {
+    let (_directory, path) = place();
+    let _agent = TestAgent::start(&path, publication(1, 2));
+    let mut stream = soon(UnixStream::connect(&path)).await.unwrap();
+    soon(stream.write_all(b"{\"ring\":{}}\n")).await.unwrap();
+    soon(stream.shutdown()).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(matches!(serde_json::from_str(&answer).unwrap(), Answer::Ring(_)), "{answer}");
+}
+
+#[tokio::test]
+async fn a_desk_that_fails_says_so() {
+    let (_directory, path) = place();
+    let _agent = TestAgent::start(&path, publication(1, 2));
+    let refused = soon(peers(&path)).await.unwrap_err().to_string();
+    assert_eq!(refused, "the agent refused: Peers is not for tests");
+    let failed = soon(stats(&path)).await.unwrap_err().to_string();
+    assert!(failed.contains("the agent failed to answer") && failed.contains("the counters are gone"), "{failed}");
+}
+
+#[tokio::test]
 async fn a_wrong_request_is_answered_with_the_right_ones() {
     let (_directory, path) = place();
     let _agent = TestAgent::start(&path, publication(1, 2));
     let endless = "x".repeat(5000);
     for (request, complaint) in [
-        ("{\"sing\":{}}\n", "not a message: unknown variant `sing`, expected `follow` or `status`"),
+        ("{\"sing\":{}}\n", "not a message: unknown variant `sing`, expected one of `follow`, `attach`, `status`, "),
         ("\n", "not a message: EOF while parsing"),
         (&endless, "a line of more than 4096 bytes"),
     ] {
@@ -269,7 +401,7 @@ async fn a_wrong_request_is_answered_with_the_right_ones() {
         _ = soon(stream.read_to_string(&mut answer)).await;
         let Answer::Error { message } = serde_json::from_str(&answer).unwrap() else { panic!("{answer}") };
         assert!(message.starts_with(complaint), "{message}");
-        assert!(message.ends_with("requests are {\"follow\":{}} and {\"status\":{}}"), "{message}");
+        assert!(message.ends_with("requests look like {\"status\":{}}"), "{message}");
     }
 }
 

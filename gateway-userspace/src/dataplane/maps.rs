@@ -1,6 +1,9 @@
 //! Typed access to the maps.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -15,6 +18,8 @@ use ringsteer_ebpf::layout::{
     service::{Service, ServiceKey},
     stats::Stats,
 };
+
+use super::{element, numbers::Numbers, walk::FlowWalk};
 
 /// The programs' log. It has the name that `aya-log` looks for.
 pub const LOG: &str = "AYA_LOGS";
@@ -37,14 +42,20 @@ pub struct Maps {
     pub flows: HashMap<MapData, FlowKey, Flow>,
     /// What keys the cookies.
     pub secrets: Array<MapData, Secrets>,
+    /// Steered connections, for walking.
+    pub flow_walk: FlowWalk,
+    /// Gives services their numbers.
+    pub(super) numbers: Numbers,
     stats: PerCpuArray<MapData, Stats>,
+    /// The inner map of the ring put in force last.
+    in_force: Option<OwnedFd>,
     ring: ArrayOfMaps<MapData, Array<MapData, Ring>>,
     ring_template: RingTemplate,
 }
 
 impl Maps {
-    /// Takes them from a loaded object. `types` are the programs'.
-    pub(super) fn take(ebpf: &mut Ebpf, object: &aya_obj::Object, types: OwnedFd) -> Result<Self> {
+    /// Takes them from a loaded object that has pinned them. `types` are the programs'.
+    pub(super) fn take(ebpf: &mut Ebpf, object: &aya_obj::Object, types: OwnedFd, pin_dir: &Path) -> Result<Self> {
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("the object has no map `{name}`"));
         Ok(Self {
             services: take("services")?.try_into()?,
@@ -53,7 +64,10 @@ impl Maps {
             this_node: take("this_node")?.try_into()?,
             flows: take("flows")?.try_into()?,
             secrets: take("secrets")?.try_into()?,
+            flow_walk: FlowWalk::open(pin_dir)?,
+            numbers: Numbers::default(),
             stats: take("stats")?.try_into()?,
+            in_force: None,
             ring: take("ring")?.try_into()?,
             ring_template: RingTemplate {
                 map: object
@@ -72,18 +86,37 @@ impl Maps {
         let data =
             MapData::create(self.ring_template.map.clone(), "ring_points", Some(self.ring_template.types.as_fd()))
                 .context("cannot create a map for the new ring")?;
+        let descriptor = data.fd().as_fd().try_clone_to_owned().context("cannot keep the new ring's map open")?;
         let mut inner: Array<MapData, Ring> = Map::Array(data).try_into()?;
         inner.set(0, ring, 0).context("cannot write the new ring")?;
-        self.ring.set(0, &inner, 0).context("cannot swap in the new ring")
+        self.ring.set(0, &inner, 0).context("cannot swap in the new ring")?;
+        self.in_force = Some(descriptor);
+        Ok(())
+    }
+
+    /// The ring that packets are placed by, out of the kernel's map.
+    ///
+    /// # Errors
+    /// If there is none yet, or the kernel refuses.
+    pub fn ring_in_force(&self) -> Result<Box<Ring>> {
+        // By our own descriptor: opening the map that the slot names by its number takes CAP_SYS_ADMIN.
+        let inner = self.in_force.as_ref().context("no ring has been published since the agent started")?;
+        // An array of rings, as `set_ring` has made it.
+        element::of_array(inner.as_fd(), 0).context("cannot read the ring")
     }
 
     /// The counters, added up over all CPUs.
     pub fn stats(&self) -> Result<Stats> {
-        let per_cpu = self.stats.get(&0, 0).context("cannot read the counters")?;
-        let mut total: Stats = bytemuck::Zeroable::zeroed();
-        per_cpu.iter().for_each(|one| total.add(one));
-        Ok(total)
+        total(&self.stats)
     }
+}
+
+/// The counters, added up over all CPUs.
+pub(super) fn total(stats: &PerCpuArray<MapData, Stats>) -> Result<Stats> {
+    let per_cpu = stats.get(&0, 0).context("cannot read the counters")?;
+    let mut total: Stats = bytemuck::Zeroable::zeroed();
+    per_cpu.iter().for_each(|one| total.add(one));
+    Ok(total)
 }
 
 /// What a new inner map is made from.

@@ -9,6 +9,9 @@
 //! * [`attach`]: putting them onto interfaces, or a newer version in the place of an older one;
 //! * [`maps`]: typed access to the maps;
 //! * [`publish`]: services, nodes, secrets and ring into the maps, in an order that no packet can trip over;
+//! * [`element`]: reading a large element of a map;
+//! * [`numbers`]: which number a service has;
+//! * [`readings`], [`walk`]: reading the maps beside whoever writes them; walking the flow table;
 //! * [`ageing`]: which flows have ended.
 //!
 //! Promise 4, *the data path outlives the agent*, lives here: everything is pinned, a restart adopts what is pinned and
@@ -17,13 +20,17 @@
 pub mod ageing;
 pub mod attach;
 mod btf;
+mod element;
 pub mod kernel_types;
 pub mod maps;
+pub mod numbers;
 pub mod object;
 mod pins;
 pub mod privileges;
 pub mod programs;
 pub mod publish;
+pub mod readings;
+pub mod walk;
 
 pub use pins::mount_bpf_file_system;
 pub use programs::{Dataplane, Settings};

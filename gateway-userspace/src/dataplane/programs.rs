@@ -91,7 +91,7 @@ impl Dataplane {
         }
         let mut ebpf = loader.load(bytes).map_err(|error| agent(error.into()))?;
         let types = btf::load(parsed).map_err(agent)?;
-        let maps = Maps::take(&mut ebpf, parsed, types)?;
+        let maps = Maps::take(&mut ebpf, parsed, types, &settings.pin_dir)?;
 
         let make = Make::of(bytes, &[settings.slot_shift.into(), timewait_offset], &pins.map_ids()?);
         let program_pins = ["steer", "admit"].map(|name| pins::program(&settings.pin_dir, name, make));

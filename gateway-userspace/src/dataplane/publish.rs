@@ -1,7 +1,10 @@
 //! What the agent knows, into the maps, in an order that no packet can trip over: what refers to something is written
 //! after it and removed before it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use ringsteer_ebpf::layout::{
@@ -12,7 +15,7 @@ use ringsteer_ebpf::layout::{
 };
 
 use super::maps::Maps;
-use crate::ring::{Member, Ring};
+use crate::ring::{self, Member, MemberNumber, Ring};
 
 /// A service to steer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +30,24 @@ pub struct Service {
     pub mss: u16,
 }
 
+/// Who we are among the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct This {
+    /// Our number in the ring; none if it does not have us. We are an edge all the same.
+    pub number: Option<MemberNumber>,
+    /// Our node address, where known: the source of every tunnel packet.
+    pub address: Option<ring::NodeAddress>,
+}
+
 /// All that the programs work by.
 pub struct State<'a> {
     /// The ring to put in force.
     pub ring: &'a Ring,
-    /// The member we are.
-    pub this: &'a Member,
+    /// The ring that was in force before. Tunnel packets of nodes that have just left are still taken: they may be edges that
+    /// have not heard of it, or that clients still reach.
+    pub previous: Option<&'a Ring>,
+    /// Who we are.
+    pub this: This,
     /// UDP port of the tunnel.
     pub tunnel_port: u16,
     /// The fleet secrets.
@@ -41,19 +56,31 @@ pub struct State<'a> {
     pub services: &'a [Service],
 }
 
+impl This {
+    /// That member.
+    pub fn of(member: &Member) -> Self {
+        Self { number: Some(member.number), address: Some(member.address) }
+    }
+}
+
 /// Writes `state` into the maps. Whatever was there and is not part of it is gone afterwards, flows apart.
 pub fn publish(maps: &mut Maps, state: &State<'_>) -> Result<()> {
-    maps.secrets.set(0, state.secrets, 0).context("cannot write the secrets")?;
+    write_secrets(maps, state.secrets)?;
     let this_node = ThisNode {
-        node: state.this.number.get().into(),
+        node: state.this.number.map_or(0, |number| number.get().into()),
         tunnel_port: state.tunnel_port.into(),
-        address: state.this.address.to_kernel(),
+        address: state.this.address.map_or([0; 16], ring::NodeAddress::to_kernel),
     };
     maps.this_node.set(0, this_node, 0).context("cannot write which node this is")?;
     write_nodes(maps, state)?;
     maps.set_ring(state.ring.kernel_image())?;
     remove_nodes(maps, state)?;
     write_services(maps, state.services)
+}
+
+/// Writes the secrets and nothing else: for a node that knows no ring to go with the rest.
+pub fn write_secrets(maps: &mut Maps, secrets: Secrets) -> Result<()> {
+    maps.secrets.set(0, secrets, 0).context("cannot write the secrets")
 }
 
 fn write_nodes(maps: &mut Maps, state: &State<'_>) -> Result<()> {
@@ -66,7 +93,7 @@ fn write_nodes(maps: &mut Maps, state: &State<'_>) -> Result<()> {
         let address = member.address.to_kernel();
         let value = node::Node {
             address,
-            here: (member.number == state.this.number).into(),
+            here: (Some(member.number) == state.this.number).into(),
             identity_length: length as u32,
             identity,
         };
@@ -80,7 +107,9 @@ fn write_nodes(maps: &mut Maps, state: &State<'_>) -> Result<()> {
 
 fn remove_nodes(maps: &mut Maps, state: &State<'_>) -> Result<()> {
     let numbers: BTreeSet<u32> = state.ring.members().iter().map(|member| member.number.get().into()).collect();
-    let addresses: BTreeSet<Address> = state.ring.members().iter().map(|member| member.address.to_kernel()).collect();
+    let previous = state.previous.map(Ring::members).unwrap_or_default();
+    let addresses: BTreeSet<Address> =
+        state.ring.members().iter().chain(previous).map(|member| member.address.to_kernel()).collect();
     for number in maps.nodes.keys().collect::<Result<Vec<_>, _>>()? {
         if !numbers.contains(&number) {
             maps.nodes.remove(&number)?;
@@ -102,28 +131,40 @@ fn write_services(maps: &mut Maps, services: &[Service]) -> Result<()> {
         present.insert((key.address, key.port), value.service);
     }
     let wanted: BTreeSet<_> = services.iter().map(|one| (one.address, u32::from(one.port))).collect();
-    let mut highest = present.values().copied().max().unwrap_or(0);
+    // The walk is for new services only, and those are rare.
+    let in_flows = if wanted.iter().all(|place| present.contains_key(place)) {
+        BTreeSet::new()
+    } else {
+        services_in_flows(maps).context("cannot see which services the flows name")?
+    };
+    let numbers = maps.numbers.assign(&present, &wanted, &in_flows);
     for one in services {
         ensure!(one.parameter.len() <= MAX_PARAMETER, "the parameter name of port {} is too long", one.port);
-        let at = (one.address, u32::from(one.port));
-        let number = present.get(&at).copied().unwrap_or_else(|| {
-            highest += 1;
-            highest
-        });
+        let (address, port) = (one.address, u32::from(one.port));
         let mut parameter = [0; MAX_PARAMETER];
         parameter[..one.parameter.len()].copy_from_slice(&one.parameter);
         let value = service::Service {
-            service: number,
+            service: numbers[&(address, port)],
             mss: one.mss.into(),
             parameter_length: one.parameter.len() as u32,
             parameter,
         };
         maps.services
-            .insert(ServiceKey { address: at.0, port: at.1 }, value, 0)
+            .insert(ServiceKey { address, port }, value, 0)
             .with_context(|| format!("cannot write the service on port {}", one.port))?;
     }
     for (address, port) in present.into_keys().filter(|at| !wanted.contains(at)) {
         maps.services.remove(&ServiceKey { address, port })?;
     }
     Ok(())
+}
+
+/// The numbers of all services that flows name.
+fn services_in_flows(maps: &Maps) -> std::io::Result<BTreeSet<u32>> {
+    let mut named = BTreeSet::new();
+    maps.flow_walk.each(|key, _| {
+        named.insert(key.service.into());
+        ControlFlow::Continue(())
+    })?;
+    Ok(named)
 }

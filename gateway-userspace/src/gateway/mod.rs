@@ -45,8 +45,8 @@ pub use self::{limits::Limits, listener::BindError};
 use self::{listener::Listener, outbox::Outbox};
 use crate::{
     config::{self, Config, Serve},
-    control::{Follower, Published},
-    session::table::Table,
+    control::{Follower, Published, Reporter},
+    session::{entry::SessionEntry, table::Table},
 };
 
 /// Hold the sessions of the users this node owns
@@ -111,8 +111,9 @@ impl Args {
 /// # Errors
 /// If an address cannot be taken.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
-    let follower = Follower::start(&config.node.socket);
+    let follower = Follower::prepare(&config.node.socket);
     let gateway = Gateway::bind(config, Limits::of(config), follower.published())?;
+    let _following = follower.attach(gateway.reporter());
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let stop = async {
@@ -159,6 +160,11 @@ impl Gateway {
         self.listeners.iter().map(|listener| (listener.service().name.as_str(), listener.address()))
     }
 
+    /// What this gateway tells its agent.
+    pub fn reporter(&self) -> Arc<dyn Reporter> {
+        Arc::clone(&self.shared) as Arc<dyn Reporter>
+    }
+
     /// Serves until `stop` completes; then says goodbye to every client and returns when all are gone, or after
     /// [`Limits::stop_timeout`].
     pub async fn serve(self, stop: impl Future<Output = ()>) {
@@ -180,6 +186,17 @@ impl Gateway {
 }
 
 // === impl Shared ===
+
+impl Reporter for Shared {
+    fn users_and_sessions(&self) -> (u64, u64) {
+        let sessions = self.sessions();
+        (sessions.users() as u64, sessions.sessions() as u64)
+    }
+
+    fn sessions_of(&self, user: &str) -> Vec<SessionEntry> {
+        self.sessions().of(user.as_bytes()).map(|outbox| outbox.entry()).collect()
+    }
+}
 
 impl Shared {
     /// The session table. Held for moments only, never across an await.

@@ -1,11 +1,16 @@
 //! The way from whoever has something for a session to the task that holds its connection.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    net::SocketAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use tokio::sync::Notify;
 
 use crate::{
     session::{
+        entry::SessionEntry,
         queue::{Full, Limits, Message, Queue},
         table,
     },
@@ -15,6 +20,8 @@ use crate::{
 /// A session's queue. Any task puts in, the session's task takes out.
 #[derive(Debug)]
 pub(super) struct Outbox {
+    client: SocketAddr,
+    since: Instant,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -35,9 +42,16 @@ pub(super) enum Next {
 }
 
 impl Outbox {
-    /// An empty one.
-    pub(super) fn new(limits: Limits) -> Self {
-        Self { state: Mutex::new(State { queue: Queue::new(limits), close: None }), changed: Notify::new() }
+    /// An empty one, for the session that `client` begins now.
+    pub(super) fn new(client: SocketAddr, limits: Limits) -> Self {
+        let state = State { queue: Queue::new(limits), close: None };
+        Self { client, since: Instant::now(), state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// The session as others are told of it.
+    pub(super) fn entry(&self) -> SessionEntry {
+        let (age_ms, queued) = (self.since.elapsed().as_millis() as u64, self.state().queue.len() as u64);
+        SessionEntry { client: self.client, age_ms, queued }
     }
 
     /// What is to be done now, if anything.

@@ -38,7 +38,7 @@ pub(super) fn place(target: &[u8], parameter: &str, published: Option<&Published
     }
     let published = published.ok_or(NotOurs::NoRing)?;
     let owner = published.owner(&user);
-    if owner.number == published.node {
+    if Some(owner.number) == published.node {
         Ok(Ours { user, owner: owner.identity.clone() })
     } else {
         Err(NotOurs::Foreign { user, owner: owner.identity.clone() })

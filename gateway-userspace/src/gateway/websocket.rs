@@ -131,7 +131,7 @@ impl<'a> Session<'a> {
     /// A session whose client is about to learn of it. It is in the table first: a push made once the client is
     /// connected must find it.
     fn new(connection: Connection, user: &'a [u8], upgrade: &Upgrade, shared: &'a Shared) -> Self {
-        let outbox = Arc::new(Outbox::new(shared.limits.queue));
+        let outbox = Arc::new(Outbox::new(connection.peer, shared.limits.queue));
         let id = shared.sessions().insert(user, Arc::clone(&outbox));
         Self {
             connection,

@@ -18,7 +18,7 @@ use nix::{
 use ringsteer::{
     dataplane::{
         Dataplane, Settings,
-        publish::{Service, State, publish},
+        publish::{Service, State, This, publish},
     },
     ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
 };
@@ -127,8 +127,9 @@ impl Node {
             parameter: b"sendID".to_vec(),
             mss: 1412,
         }];
+        let this = This::of(&ring.members()[0]);
         let state =
-            State { ring: &ring, this: &ring.members()[0], tunnel_port: DEFAULT_PORT, secrets, services: &services };
+            State { ring: &ring, previous: None, this, tunnel_port: DEFAULT_PORT, secrets, services: &services };
         publish(&mut dataplane.maps, &state)?;
         let context = Context { ingress_ifindex: if_nametoindex(INTERFACE)?, ..bytemuck::Zeroable::zeroed() };
         Ok(Self { dataplane, ring, secrets, lab, plan, acknowledgements, program, context, packet: Vec::new() })

@@ -19,7 +19,7 @@ use proptest::{
 use ringsteer::{
     dataplane::{
         Dataplane, Settings,
-        publish::{Service, State, publish},
+        publish::{Service, State, This, publish},
     },
     ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
 };
@@ -175,7 +175,8 @@ impl Node {
             parameter: PARAMETER.to_vec(),
             mss: MSS,
         };
-        let state = State { ring, this: &ring.members()[0], tunnel_port: TUNNEL_PORT, secrets, services: &[service] };
+        let this = This::of(&ring.members()[0]);
+        let state = State { ring, previous: None, this, tunnel_port: TUNNEL_PORT, secrets, services: &[service] };
         publish(&mut self.dataplane.maps, &state).unwrap();
     }
 

@@ -1,0 +1,31 @@
+//! What the agent has done and what has gone wrong, since its start.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// Counted since the agent's start.
+        #[derive(Debug, Default)]
+        pub(super) struct Counters { $($(#[doc = $doc])* pub(super) $name: Counter,)* }
+    };
+}
+
+counters! {
+    /// Attempts to publish a ring or a configuration that failed.
+    publish_errors,
+    /// Walks of the flow table that failed.
+    walk_errors,
+    /// Flows removed because they had ended.
+    flows_ended,
+}
+
+/// One of them.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts so many more.
+    pub(super) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,189 @@
+//! The gateways that have attached to this agent: what they report, and asking them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use super::message::{GatewayReport, Introduction, Question, Report, Told};
+use crate::{ring::RingName, session::entry::SessionEntry};
+
+/// Questions that may wait for one gateway.
+const QUESTIONS_AHEAD: usize = 16;
+
+/// How long a gateway may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The gateways of this node: usually one, for a moment two while one replaces the other.
+#[derive(Debug)]
+pub struct Gateways {
+    inner: Mutex<Inner>,
+    /// The ring that the gateways follow; see [`Gateways::following`].
+    following: watch::Sender<Option<RingName>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    attached: BTreeMap<u64, Attached>,
+    last_place: u64,
+    last_question: u64,
+}
+
+#[derive(Debug)]
+struct Attached {
+    introduction: Introduction,
+    report: Report,
+    heard: Instant,
+    questions: mpsc::Sender<Question>,
+    /// Who waits for which answer.
+    waiting: BTreeMap<u64, oneshot::Sender<Vec<SessionEntry>>>,
+}
+
+/// A gateway's place among those attached, given up when dropped.
+pub(super) struct Place {
+    gateways: Arc<Gateways>,
+    number: u64,
+}
+
+// === impl Gateways ===
+
+impl Default for Gateways {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), following: watch::Sender::new(None) }
+    }
+}
+
+impl Gateways {
+    /// What the gateways have reported.
+    pub fn reports(&self) -> Vec<GatewayReport> {
+        let one = |attached: &Attached| GatewayReport {
+            version: attached.introduction.version.clone(),
+            pid: attached.introduction.pid,
+            heard_ms_ago: attached.heard.elapsed().as_millis() as u64,
+            report: attached.report.clone(),
+        };
+        self.inner().attached.values().map(one).collect()
+    }
+
+    /// The ring that the gateways of this node follow, and each change of that; with several, the oldest. None if there
+    /// is no gateway, or one that follows nothing yet.
+    pub fn following(&self) -> watch::Receiver<Option<RingName>> {
+        self.following.subscribe()
+    }
+
+    /// How many gateways are attached.
+    pub fn attached(&self) -> usize {
+        self.inner().attached.len()
+    }
+
+    /// The sessions of `user` at the gateways of this node.
+    ///
+    /// # Errors
+    /// If there is no gateway, or one does not answer.
+    pub async fn sessions(&self, user: &str) -> Result<Vec<SessionEntry>, String> {
+        let mut waiting = Vec::new();
+        for (id, questions) in self.expect_answers(&mut waiting) {
+            let question = Question::Sessions { id, user: user.to_owned() };
+            if questions.try_send(question).is_err() {
+                return Err("the gateway of this node takes no questions now; try again".into());
+            }
+        }
+        if waiting.is_empty() {
+            return Err("no gateway is attached to the agent of this node".into());
+        }
+        let mut sessions = Vec::new();
+        for answer in waiting {
+            match timeout(ANSWER_TIMEOUT, answer).await {
+                Ok(Ok(found)) => sessions.extend(found),
+                Ok(Err(_)) => return Err("the gateway of this node hung up before it answered".into()),
+                Err(_) => return Err("the gateway of this node does not answer".into()),
+            }
+        }
+        Ok(sessions)
+    }
+
+    /// Makes room for an answer of each gateway; gives the questions' numbers, and where to send them.
+    fn expect_answers(
+        &self,
+        waiting: &mut Vec<oneshot::Receiver<Vec<SessionEntry>>>,
+    ) -> Vec<(u64, mpsc::Sender<Question>)> {
+        let mut inner = self.inner();
+        let Inner { attached, last_question, .. } = &mut *inner;
+        let expect = |attached: &mut Attached| {
+            *last_question += 1;
+            let (answer, answered) = oneshot::channel();
+            waiting.push(answered);
+            // Whoever asked and went away is forgotten here.
+            attached.waiting.retain(|_, waiting| !waiting.is_closed());
+            attached.waiting.insert(*last_question, answer);
+            (*last_question, attached.questions.clone())
+        };
+        attached.values_mut().map(expect).collect()
+    }
+
+    /// Takes a gateway in.
+    pub(super) fn admit(self: &Arc<Self>, introduction: Introduction) -> (Place, mpsc::Receiver<Question>) {
+        let (questions, asked) = mpsc::channel(QUESTIONS_AHEAD);
+        tracing::info!("gateway process {} has attached", introduction.pid);
+        let mut inner = self.inner();
+        inner.last_place += 1;
+        let number = inner.last_place;
+        let report = Report::default();
+        let attached = Attached { introduction, report, heard: Instant::now(), questions, waiting: BTreeMap::new() };
+        inner.attached.insert(number, attached);
+        self.tell(&inner);
+        (Place { gateways: Arc::clone(self), number }, asked)
+    }
+
+    /// Tells those who want to know which ring is followed.
+    fn tell(&self, inner: &Inner) {
+        let rings = || inner.attached.values().map(|attached| attached.report.ring);
+        let oldest =
+            if rings().any(|ring| ring.is_none()) { None } else { rings().flatten().min_by_key(|ring| ring.epoch) };
+        self.following.send_if_modified(|present| std::mem::replace(present, oldest) != oldest);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Each change is made whole before anything could panic.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// Takes down what the gateway said.
+    pub(super) fn hear(&self, told: Told) {
+        let mut inner = self.gateways.inner();
+        let Some(attached) = inner.attached.get_mut(&self.number) else { return };
+        match told {
+            Told::Report(report) => {
+                attached.report = report;
+                attached.heard = Instant::now();
+            }
+            Told::Sessions { id, sessions } => {
+                if let Some(waiting) = attached.waiting.remove(&id) {
+                    // Whoever asked may have gone away.
+                    let _ = waiting.send(sessions);
+                }
+            }
+        }
+        self.gateways.tell(&inner);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.gateways.inner();
+        if let Some(gone) = inner.attached.remove(&self.number) {
+            tracing::info!("gateway process {} has gone", gone.introduction.pid);
+        }
+        self.gateways.tell(&inner);
+    }
+}
