@@ -68,7 +68,12 @@ impl Default for Options {
 impl Options {
     /// Everything in one family.
     pub fn all(family: Family) -> Self {
-        Self { clients: family, nodes: family, ..Self::default() }
+        Self::mixed(family, family)
+    }
+
+    /// Clients of one family, nodes of another.
+    pub fn mixed(clients: Family, nodes: Family) -> Self {
+        Self { clients, nodes, ..Self::default() }
     }
 }
 

@@ -4,16 +4,19 @@ use anyhow::{Context as _, Result, ensure};
 use ringsteer_tests::{
     fleet::{Fleet, Options as FleetOptions},
     lab::{Family, Lab},
+    on_each_mix,
     probe::{Options, Probe},
 };
+
+on_each_mix!(users_reach_their_owner);
 
 /// Users of this many names cover every node of a ring of three.
 const USERS: usize = 24;
 
 /// 101 comes from the owner alone: the gateway refuses everybody else's users, so being let in is being at the owner.
-fn reach_their_owner(clients: Family, nodes: Family) -> Result<()> {
+fn users_reach_their_owner(clients: Family, nodes: Family) -> Result<()> {
     let lab = Lab::builder().nodes(3).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &FleetOptions { clients, nodes, ..FleetOptions::default() })?;
+    let fleet = Fleet::start(&lab, &FleetOptions::mixed(clients, nodes))?;
     let address = fleet.websocket();
     lab.client(0).run(|| -> Result<()> {
         for index in 0..USERS {
@@ -41,24 +44,4 @@ fn reach_their_owner(clients: Family, nodes: Family) -> Result<()> {
     ensure!(by_key == connections && admitted == connections && by_tuple == 0, "{counters:?}: {counted:?}");
     ensure!(tunnelled > connections && untunnelled > connections, "{counters:?}: {counted:?}");
     Ok(())
-}
-
-#[test]
-fn ipv4_inside_ipv4() -> Result<()> {
-    reach_their_owner(Family::V4, Family::V4)
-}
-
-#[test]
-fn ipv4_inside_ipv6() -> Result<()> {
-    reach_their_owner(Family::V4, Family::V6)
-}
-
-#[test]
-fn ipv6_inside_ipv4() -> Result<()> {
-    reach_their_owner(Family::V6, Family::V4)
-}
-
-#[test]
-fn ipv6_inside_ipv6() -> Result<()> {
-    reach_their_owner(Family::V6, Family::V6)
 }

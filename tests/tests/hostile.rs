@@ -6,18 +6,22 @@ use anyhow::{Context as _, Result, ensure};
 use ringsteer_tests::{
     fleet::{Fleet, Options as FleetOptions, PUSH_PORT, WEBSOCKET_PORT},
     lab::{Family, Lab},
+    on_each_family, on_each_mix,
     packet::{Datagram, Flags, RawSocket, Segment, SynFlood},
     probe::{Options, Probe},
 };
 
+on_each_family!(a_syn_flood_leaves_no_trace_and_keeps_nobody_out, forged_segments_leave_a_live_connection_intact,);
+
+on_each_mix!(tunnel_packets_of_strangers_are_dropped_and_counted);
+
 /// The tunnel's port.
 const TUNNEL_PORT: u16 = 6080;
 
-#[test]
-fn a_syn_flood_leaves_no_trace_and_keeps_nobody_out() -> Result<()> {
+fn a_syn_flood_leaves_no_trace_and_keeps_nobody_out(family: Family) -> Result<()> {
     const COUNT: u32 = 100_000;
     let lab = Lab::builder().nodes(2).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     let address = fleet.websocket();
     let flood = SynFlood { target: address, count: COUNT, seed: 7 };
     let socket = RawSocket::open(lab.pusher())?;
@@ -45,17 +49,16 @@ fn a_syn_flood_leaves_no_trace_and_keeps_nobody_out() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn forged_segments_leave_a_live_connection_intact() -> Result<()> {
+fn forged_segments_leave_a_live_connection_intact(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(2).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     let address = fleet.websocket();
     let client = lab.client(0);
     let forger = RawSocket::open(lab.pusher())?;
     for user in ["victim-1", "victim-2", "victim-3", "victim-4"] {
         let mut probe = client.run(|| Probe::open(address, user, Options::default()))?;
         probe.echo(500)?;
-        let source = SocketAddr::new(client.address(Family::V4), probe.port());
+        let source = SocketAddr::new(client.address(family), probe.port());
         for round in 0..20u32 {
             let sequence = round.wrapping_mul(0x1234_5677).wrapping_add(99);
             forger.send(&Segment::syn(source, address, sequence).to_bytes())?;
@@ -83,25 +86,24 @@ fn forged_segments_leave_a_live_connection_intact() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn tunnel_packets_of_strangers_are_dropped_and_counted() -> Result<()> {
+fn tunnel_packets_of_strangers_are_dropped_and_counted(clients: Family, nodes: Family) -> Result<()> {
     const COUNT: u64 = 50;
     let lab = Lab::builder().nodes(2).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::mixed(clients, nodes))?;
     let inner = |port| {
-        let to = SocketAddr::new(lab.virtual_address(Family::V4), port);
-        Segment::syn(SocketAddr::new(lab.client(0).address(Family::V4), 4000), to, 1).to_bytes()
+        let to = SocketAddr::new(lab.virtual_address(clients), port);
+        Segment::syn(SocketAddr::new(lab.client(0).address(clients), 4000), to, 1).to_bytes()
     };
     let socket = RawSocket::open(lab.pusher())?;
     let send = |source, port| {
-        let to = SocketAddr::new(lab.node(1).address(Family::V4), TUNNEL_PORT);
+        let to = SocketAddr::new(lab.node(1).address(nodes), TUNNEL_PORT);
         let packet = Datagram { source: SocketAddr::new(source, 50_000), destination: to, payload: inner(port) };
         (0..COUNT).try_for_each(|_| socket.send(&packet.to_bytes()))
     };
     // From an address that is no node's.
-    send(lab.pusher().address(Family::V4), PUSH_PORT)?;
+    send(lab.pusher().address(nodes), PUSH_PORT)?;
     // From a node's, for something that is none of our services.
-    send(lab.node(0).address(Family::V4), WEBSOCKET_PORT + 7)?;
+    send(lab.node(0).address(nodes), WEBSOCKET_PORT + 7)?;
     // Behind them, on the same way, something that is answered: by then they have arrived.
     lab.pusher().run(|| Probe::open(fleet.websocket(), "after", Options::default()).map(drop))?;
     let status = lab.router().block_on(fleet.status(1))?;

@@ -12,9 +12,16 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use ringsteer_tests::{
     fleet::{self, Fleet, Options as FleetOptions},
-    lab::{Host, INTERFACE, Lab},
+    lab::{Family, Host, INTERFACE, Lab},
+    on_each_family,
     probe::{Options, Probe},
 };
+
+on_each_family!(
+    an_agent_killed_and_started_again_costs_no_packet,
+    a_node_with_a_new_link_layer_address_is_found_without_an_agent,
+    an_uninstalled_node_keeps_no_neighbours,
+);
 
 const READY: Duration = Duration::from_secs(30);
 
@@ -62,10 +69,9 @@ fn undisturbed(fleet: &Fleet<'_>, disturb: impl FnOnce() -> Result<()>) -> Resul
     Ok(())
 }
 
-#[test]
-fn an_agent_killed_and_started_again_costs_no_packet() -> Result<()> {
+fn an_agent_killed_and_started_again_costs_no_packet(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(2).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     undisturbed(&fleet, || {
         for agent in &fleet.agents {
             agent.kill()?;
@@ -80,19 +86,27 @@ fn an_agent_killed_and_started_again_costs_no_packet() -> Result<()> {
 }
 
 /// The kernel keeps the next hop known, not the agent.
-#[test]
-fn a_node_with_a_new_link_layer_address_is_found_without_an_agent() -> Result<()> {
+fn a_node_with_a_new_link_layer_address_is_found_without_an_agent(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(2).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
     let edge = lab.node(lab.edge());
+    // By itself, the kernel trusts an address that answered for half a minute, and then gives it time to answer again. It
+    // need not take a test that long.
+    let stack = if family == Family::V4 { "ipv4" } else { "ipv6" };
+    for (setting, value) in [
+        ("interval_probe_time_ms", "500"),
+        ("base_reachable_time_ms", "1000"),
+        ("delay_first_probe_time", "1"),
+        ("retrans_time_ms", "200"),
+    ] {
+        edge.set_sysctl(&format!("net/{stack}/neigh/{INTERFACE}/{setting}"), value)?;
+    }
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     let (index, other) = lab.nodes().iter().enumerate().find(|(index, _)| *index != lab.edge()).context("one node")?;
     let user = (0..)
         .map(|number| format!("user-{number}"))
         .find(|user| usize::from(fleet.ring.owner(user.as_bytes()).number.get()) == index + 1)
         .expect("every member owns somebody");
     let mut open = lab.client(0).run(|| Probe::open(fleet.websocket(), &user, Options::default()))?;
-    // The kernel asks every five seconds by itself; it need not take a test that long.
-    edge.set_sysctl("net/ipv4/neigh/eth0/interval_probe_time_ms", "500")?;
     fleet.agents[lab.edge()].kill()?;
     other.command("ip", &["link", "set", "dev", INTERFACE, "address", "02:00:5e:00:53:99"])?;
     // Both wait, sending again, until the edge has learnt the new address.
@@ -101,14 +115,13 @@ fn a_node_with_a_new_link_layer_address_is_found_without_an_agent() -> Result<()
 }
 
 /// `ringsteer uninstall` leaves nothing of ours in the neighbour table.
-#[test]
-fn an_uninstalled_node_keeps_no_neighbours() -> Result<()> {
+fn an_uninstalled_node_keeps_no_neighbours(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(3).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     let edge = lab.node(lab.edge());
     let agent = &fleet.agents[lab.edge()];
-    for node in lab.nodes().iter().filter(|node| node.v4() != edge.v4()) {
-        agent.wait_for_log_line(&format!("keeps the next hop {} known", node.v4()), READY)?;
+    for node in lab.nodes().iter().filter(|node| node.name() != edge.name()) {
+        agent.wait_for_log_line(&format!("keeps the next hop {} known", node.address(family)), READY)?;
     }
     let managed = || edge.command("ip", &["neigh"]).map(|text| text.matches(" managed").count());
     agent.terminate(READY)?;

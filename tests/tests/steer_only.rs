@@ -1,14 +1,17 @@
 //! Steer-only: in front of a websocket server that is not ours, Debian's `python3-websockets`, unmodified. Clients reach
 //! the node that owns their user all the same.
 
-use std::{process::Command, time::Duration};
+use std::{net::SocketAddr, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
 use ringsteer_tests::{
     fleet::{Fleet, Options as FleetOptions},
     lab::{Family, Lab},
+    on_each_family,
     probe::{Options, Probe},
 };
+
+on_each_family!(an_unmodified_server_gets_its_users_steered);
 
 /// The port of the foreign server.
 const PORT: u16 = 9001;
@@ -30,12 +33,12 @@ async def main():
 asyncio.run(main())
 "#;
 
-#[test]
-fn an_unmodified_server_gets_its_users_steered() -> Result<()> {
+fn an_unmodified_server_gets_its_users_steered(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(3).clients(1).build()?;
-    let address = lab.virtual_address(Family::V4);
-    let extra = format!("[[services]]\nname = \"foreign\"\naddress = \"{address}:{PORT}\"\nparameter = \"sendID\"\n");
-    let fleet = Fleet::start(&lab, &FleetOptions { extra, gateways: false, ..FleetOptions::default() })?;
+    let address = lab.virtual_address(family);
+    let service = SocketAddr::new(address, PORT);
+    let extra = format!("[[services]]\nname = \"foreign\"\naddress = \"{service}\"\nparameter = \"sendID\"\n");
+    let fleet = Fleet::start(&lab, &FleetOptions { extra, gateways: false, ..FleetOptions::all(family) })?;
     for (index, node) in lab.nodes().iter().enumerate() {
         // Debian's interpreter: the package belongs to it.
         let mut command = Command::new("/usr/bin/python3");
@@ -46,7 +49,7 @@ fn an_unmodified_server_gets_its_users_steered() -> Result<()> {
     lab.client(0).run(|| {
         for index in 0..40 {
             let user = format!("foreign-{index}");
-            let mut probe = Probe::open((address, PORT).into(), &user, Options::default())?;
+            let mut probe = Probe::open(service, &user, Options::default())?;
             let owner = format!("node-{}", fleet.ring.owner(user.as_bytes()).number.get());
             let node = probe.text()?;
             ensure!(node == owner, "{user} is at {node}, its owner is {owner}");

@@ -8,12 +8,22 @@ use ringsteer_tests::{
     client::{Login, Shape},
     fleet::{Fleet, Options as FleetOptions},
     lab::{
-        Host, Lab,
+        Family, Host, Lab,
         rough::{RoughLink, Roughness},
     },
+    on_each_family,
     probe::{Options, Outcome, Probe, request},
     seed,
 };
+
+on_each_family!(
+    clients_of_every_temper_reach_their_owner_and_talk,
+    a_request_split_at_any_byte_has_a_clean_outcome,
+    a_rough_link_only_delays,
+    every_sdk_is_let_in_by_its_owner,
+    a_reused_four_tuple_serves_the_new_user,
+    an_idle_handshake_ends_cleanly,
+);
 
 fn lab() -> Result<Lab> {
     Lab::builder().nodes(3).clients(1).build()
@@ -39,10 +49,9 @@ fn talk(fleet: &Fleet<'_>, client: &Host, options: Options, tag: &str) -> Result
 }
 
 /// 101 comes from the owner alone: the gateway refuses everybody else's users, so being let in is being at the owner.
-#[test]
-fn clients_of_every_temper_reach_their_owner_and_talk() -> Result<()> {
+fn clients_of_every_temper_reach_their_owner_and_talk(family: Family) -> Result<()> {
     let lab = lab()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     let client = lab.client(0);
     talk(&fleet, client, Options::default(), "plain")?;
     talk(&fleet, client, Options { mss: Some(536), ..Options::default() }, "small-mss")?;
@@ -66,10 +75,9 @@ fn clients_of_every_temper_reach_their_owner_and_talk() -> Result<()> {
 }
 
 /// A request cut into two segments anywhere: at the owner if the kernel saw the key, else a clean answer.
-#[test]
-fn a_request_split_at_any_byte_has_a_clean_outcome() -> Result<()> {
+fn a_request_split_at_any_byte_has_a_clean_outcome(family: Family) -> Result<()> {
     let lab = lab()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     let address = fleet.websocket();
     let whole = request("split-user");
     let key_ends = whole.windows(6).position(|window| window == b"&token").context("no token")?;
@@ -90,11 +98,10 @@ fn a_request_split_at_any_byte_has_a_clean_outcome() -> Result<()> {
 
 /// Segments lost, doubled and reordered on the way, in both directions, during the handshake and after it. The requests
 /// span several segments, so that later ones overtake the first.
-#[test]
-fn a_rough_link_only_delays() -> Result<()> {
+fn a_rough_link_only_delays(family: Family) -> Result<()> {
     let seed = seed::from_environment();
     let lab = lab()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     let address = fleet.websocket();
     let client = lab.client(0);
     let link = RoughLink::between(&lab, client, Roughness::BAD, Roughness::BAD, seed)?;
@@ -121,10 +128,9 @@ fn a_rough_link_only_delays() -> Result<()> {
 }
 
 /// The requests of the SDKs as they stand on the wire, each from a user whose id needs escaping.
-#[test]
-fn every_sdk_is_let_in_by_its_owner() -> Result<()> {
+fn every_sdk_is_let_in_by_its_owner(family: Family) -> Result<()> {
     let lab = lab()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     let address = fleet.websocket();
     lab.client(0).run(|| {
         for shape in [Shape::Native, Shape::NativeNewest, Shape::Wasm, Shape::Js] {
@@ -151,10 +157,9 @@ fn users_by_owner(fleet: &Fleet<'_>) -> ([String; 2], [String; 2]) {
 }
 
 /// A 4-tuple that is used again at once belongs to the new connection, however the old one ended, and whoever owns it.
-#[test]
-fn a_reused_four_tuple_serves_the_new_user() -> Result<()> {
+fn a_reused_four_tuple_serves_the_new_user(family: Family) -> Result<()> {
     let lab = lab()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     let address = fleet.websocket();
     let (same, different) = users_by_owner(&fleet);
     type Ending = fn(Probe) -> Result<()>;
@@ -193,11 +198,10 @@ fn a_reused_four_tuple_serves_the_new_user() -> Result<()> {
 }
 
 /// A handshake that idles past the life of its cookie ends in a RST, not in a hang; one that speaks in time is served.
-#[test]
-fn an_idle_handshake_ends_cleanly() -> Result<()> {
+fn an_idle_handshake_ends_cleanly(family: Family) -> Result<()> {
     let lab = lab()?;
     // Slots of 2^30 ns, about a second: nothing else in this test depends on time.
-    let fleet = Fleet::start(&lab, &FleetOptions { slot_shift: 30, ..FleetOptions::default() })?;
+    let fleet = Fleet::start(&lab, &FleetOptions { slot_shift: 30, ..FleetOptions::all(family) })?;
     let address = fleet.websocket();
     lab.client(0).run(|| {
         let mut idle = Probe::connect(address, Options::default())?;

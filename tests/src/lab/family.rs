@@ -76,3 +76,34 @@ macro_rules! on_each_family {
         }
     )+};
 }
+
+/// Makes four tests of each of these functions, in a module of the function's name: a function takes the [`Family`] of
+/// the clients, and so of what is inside the tunnel, and that of the nodes, and so of the tunnel, and gives a `Result`.
+#[macro_export]
+macro_rules! on_each_mix {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            use $crate::lab::Family::{V4, V6};
+
+            #[test]
+            fn ipv4_inside_ipv4() -> ::anyhow::Result<()> {
+                super::$test(V4, V4)
+            }
+
+            #[test]
+            fn ipv4_inside_ipv6() -> ::anyhow::Result<()> {
+                super::$test(V4, V6)
+            }
+
+            #[test]
+            fn ipv6_inside_ipv4() -> ::anyhow::Result<()> {
+                super::$test(V6, V4)
+            }
+
+            #[test]
+            fn ipv6_inside_ipv6() -> ::anyhow::Result<()> {
+                super::$test(V6, V6)
+            }
+        }
+    )+};
+}
