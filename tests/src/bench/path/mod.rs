@@ -20,7 +20,7 @@ use self::{
 };
 use crate::{
     fleet::{Fleet, Options},
-    lab::Lab,
+    lab::{Lab, Process},
 };
 
 /// Compare the ways to a gateway: direct, routed, steered, through HAProxy
@@ -43,18 +43,30 @@ const CONNECTIONS: [usize; 2] = [1, 64];
 /// Every way's turn in a round, in the order of [`Way::ALL`].
 type Round = [Turn; Way::ALL.len()];
 
+/// What a turn is judged by.
+type Figure = fn(&Turn) -> f64;
+
+/// The figures that ways are compared by, and how they are called.
+const COMPARED: [(&str, Figure); 3] =
+    [("messages/s", |turn| turn.per_second), ("p50", |turn| turn.p50_us), ("CPU", |turn| turn.cpu_us)];
+
 /// Runs it and prints the tables.
 pub fn run(args: &Args) -> Result<()> {
     let lab = Lab::builder().nodes(2).stores(1).clients(1);
     let lab = if args.plain { lab } else { lab.hardware() }.build()?;
     let fleet = Fleet::start(&lab, &Options::default())?;
-    ways::start_proxy(&lab)?;
+    let proxy = ways::start_proxy(&lab)?;
+    let processes: Vec<u32> = fleet.gateways.iter().chain([&proxy]).map(Process::pid).collect();
     for connections in CONNECTIONS {
         let users = talk::users(&fleet, connections)?;
         let mut rounds = Vec::new();
         for number in 0..usize::from(args.rounds) {
             eprintln!("{connections} connections, round {} of {}", number + 1, args.rounds);
-            rounds.push(round(&fleet, &users, Duration::from_secs(args.seconds), number)?);
+            let turn = |way: Way| {
+                let open = way.open(&fleet)?;
+                talk::turn(&fleet, open.address, &users, Duration::from_secs(args.seconds), &processes)
+            };
+            rounds.push(round(number, turn)?);
         }
         print(connections, &rounds)?;
     }
@@ -62,12 +74,11 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Each way has a turn. Another one begins in every round, so that none always follows the same.
-fn round(fleet: &Fleet<'_>, users: &[String], length: Duration, number: usize) -> Result<Round> {
+fn round(number: usize, turn: impl Fn(Way) -> Result<Turn>) -> Result<Round> {
     let mut turns = [None; Way::ALL.len()];
     for offset in 0..turns.len() {
         let index = (number + offset) % turns.len();
-        let way = Way::ALL[index].open(fleet)?;
-        turns[index] = Some(talk::turn(fleet, way.address, users, length)?);
+        turns[index] = Some(turn(Way::ALL[index])?);
     }
     Ok(turns.map(|turn| turn.expect("each had its turn")))
 }
@@ -80,26 +91,30 @@ fn print(connections: usize, rounds: &[Round]) -> Result<()> {
         load.split_whitespace().next().unwrap_or("unknown")
     );
     println!(
-        "{:<21} {:>11} {:>9} {:>9} {:>15} {:>10} {:>10}",
-        "way", "messages/s", "p50 µs", "p99 µs", "CPU µs/message", "of direct", "of routed"
+        "{:<21} {:>11} {:>9} {:>9} {:>8}   of direct: {:>10} {:>7} {:>7}",
+        "way", "messages/s", "p50 µs", "p99 µs", "CPU µs", COMPARED[0].0, COMPARED[1].0, COMPARED[2].0
     );
-    for (index, way) in Way::ALL.iter().enumerate() {
-        let of = |figure: fn(&Turn) -> f64| median(rounds.iter().map(|round| figure(&round[index])));
-        let share = |of: Way| {
-            let of = Way::ALL.iter().position(|&way| way == of).expect("all ways are in ALL");
-            100.0 * median(rounds.iter().map(|round| round[index].per_second / round[of].per_second))
-        };
+    for way in Way::ALL {
+        let of = |figure: Figure| median(rounds.iter().map(|round| figure(&round[way as usize])));
+        let [rate, p50, cpu] = COMPARED.map(|(_, figure)| ratio(rounds, way, Way::Direct, figure));
         println!(
-            "{way:<21} {:>11.0} {:>9.1} {:>9.1} {:>15.1} {:>8.1} % {:>8.1} %",
+            "{way:<21} {:>11.0} {:>9.1} {:>9.1} {:>8.1}              {rate:>8.1} % {p50:>5.1} % {cpu:>5.1} %",
             of(|turn| turn.per_second),
             of(|turn| turn.p50_us),
             of(|turn| turn.p99_us),
             of(|turn| turn.cpu_us),
-            share(Way::Direct),
-            share(Way::Routed),
         );
     }
+    let of_routed = COMPARED
+        .map(|(name, figure)| format!("{name} {:.1} %", ratio(rounds, Way::Steered, Way::Routed, figure)))
+        .join(", ");
+    println!("steered, of routed: {of_routed}");
     Ok(())
+}
+
+/// The median of the ratios within the rounds, in percent.
+fn ratio(rounds: &[Round], way: Way, of: Way, figure: Figure) -> f64 {
+    100.0 * median(rounds.iter().map(|round| figure(&round[way as usize]) / figure(&round[of as usize])))
 }
 
 fn median(figures: impl Iterator<Item = f64>) -> f64 {

@@ -5,7 +5,7 @@ use std::{fmt, fs, net::SocketAddr, process::Command, time::Duration};
 
 use crate::{
     fleet::{DIRECT_WEBSOCKET_PORT, Fleet},
-    lab::{Detour, Lab},
+    lab::{Detour, Lab, Process},
 };
 
 /// Every way ends at this node's gateway.
@@ -83,7 +83,7 @@ pub fn proxy(lab: &Lab) -> SocketAddr {
 }
 
 /// Starts HAProxy in front of all gateways, as one would place it for OpenIM, and waits until it listens.
-pub fn start_proxy(lab: &Lab) -> Result<()> {
+pub fn start_proxy(lab: &Lab) -> Result<Process> {
     let edge = lab.node(EDGE);
     let servers: String = lab
         .nodes()
@@ -100,8 +100,9 @@ pub fn start_proxy(lab: &Lab) -> Result<()> {
     fs::write(&path, configuration)?;
     let mut haproxy = Command::new("haproxy");
     haproxy.arg("-db").arg("-f").arg(&path);
-    edge.spawn_command("haproxy", haproxy)?;
-    listening(lab)
+    let process = edge.spawn_command("haproxy", haproxy)?;
+    listening(lab)?;
+    Ok(process)
 }
 
 /// Waits until HAProxy listens: it says nothing when it does.
