@@ -19,12 +19,14 @@
 //! | `pace` | waiting, so that not all act at once, pure |
 //! | `file` | a file |
 //! | `etcd` | etcd |
+//! | `kubernetes` | the endpoints of a service, and a ConfigMap |
 //! | `contract` | the promises above, as tests that every source passes |
 
 #[cfg(test)]
 pub(crate) mod contract;
 mod etcd;
 mod file;
+mod kubernetes;
 pub mod object;
 mod order;
 pub mod pace;
@@ -32,11 +34,11 @@ pub mod reconcile;
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
-pub use self::{etcd::EtcdSource, file::FileSource, order::Order};
+pub use self::{etcd::EtcdSource, file::FileSource, kubernetes::KubernetesSource, order::Order};
 use crate::{
     config::{Config, Membership},
     ring::{Identity, MemberState, NodeAddress, Ring},
@@ -51,7 +53,7 @@ pub fn open(config: &Config, path: &Path) -> Result<Box<dyn Source>> {
             let address = config.node.address.context("this node has no `address` to announce")?;
             Box::new(EtcdSource::new(etcd.clone(), Announcement { identity: config.node.identity.clone(), address }))
         }
-        Membership::Kubernetes(_) => bail!("this agent follows files and etcd only"),
+        Membership::Kubernetes(kubernetes) => Box::new(KubernetesSource::new(kubernetes.clone(), config.node.address)),
     })
 }
 

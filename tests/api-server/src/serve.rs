@@ -59,7 +59,17 @@ struct Shared {
     /// How many writes wait, and whether they are to.
     held: watch::Sender<(bool, usize)>,
     /// Cuts all connections when its value changes.
-    cut: watch::Sender<u64>,
+    cut: watch::Sender<Cuts>,
+}
+
+/// How often connections were cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Cuts {
+    /// In all.
+    all: u64,
+    /// Of these, because the server was stopped. A connection that was accepted before that and looks only now must not
+    /// survive it.
+    stops: u64,
 }
 
 // === impl ApiServer ===
@@ -87,7 +97,7 @@ impl ApiServer {
             rules: Mutex::default(),
             requests: Mutex::default(),
             held: watch::Sender::new((false, 0)),
-            cut: watch::Sender::new(0),
+            cut: watch::Sender::default(),
         });
         let server = Self { shared, address, running: Mutex::default() };
         server.accept_on(listener);
@@ -101,20 +111,21 @@ impl ApiServer {
 
     fn accept_on(&self, listener: TcpListener) {
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&self.shared)));
+        let stops = self.shared.cut.borrow().stops;
+        tasks.spawn(accept(listener, stops, Arc::clone(&self.shared)));
         *lock(&self.running) = Some(tasks);
     }
 
     /// Cuts all connections, in the middle of whatever they carry; new ones are welcome.
     pub fn cut_connections(&self) {
-        self.shared.cut.send_modify(|times| *times += 1);
+        self.shared.cut.send_modify(|cuts| cuts.all += 1);
     }
 
     /// Stops listening and cuts all connections. The objects stay.
     pub fn stop(&self) {
         // Dropping the task closes the listener.
         lock(&self.running).take();
-        self.cut_connections();
+        self.shared.cut.send_modify(|cuts| *cuts = Cuts { all: cuts.all + 1, stops: cuts.stops + 1 });
     }
 
     /// Listens again, at the same address.
@@ -217,12 +228,15 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(64)
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, stops: u64, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
         // Not tied to the listener: a server that stops cuts them itself, in one place.
         tokio::spawn(async move {
             let mut cut = shared.cut.subscribe();
+            if cut.borrow_and_update().stops != stops {
+                return;
+            }
             let service = service_fn(|request| respond(Arc::clone(&shared), request));
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             tokio::select! {
