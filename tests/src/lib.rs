@@ -5,6 +5,7 @@
 //! * [`client`]: websocket clients in the shapes of the OpenIM SDKs, and pushes;
 //! * [`probe`]: one connection, as a test makes it;
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
+//! * [`vectors`]: the golden vectors of the ring;
 //! * [`bench`]: what `cargo xtask bench` measures;
 //! * [`demo`]: what `cargo xtask demo` shows;
 //! * [`confinement`]: commands with as few rights as a container has;
@@ -23,3 +24,4 @@ pub mod lab;
 pub mod packet;
 pub mod probe;
 pub mod seed;
+pub mod vectors;
