@@ -39,6 +39,8 @@ pub struct IpPacket {
     pub hops: u8,
     /// Type of service, traffic class.
     pub class: u8,
+    /// IPv6: flow label, 20 bits. Without meaning for IPv4.
+    pub label: u32,
     /// IPv4: flags and offset. Without meaning for IPv6.
     pub fragment: u16,
     /// IPv4: options, a multiple of four bytes. Without meaning for IPv6.
@@ -81,7 +83,7 @@ impl IpPacket {
     /// A packet as most are: [`HOPS`] left, not to be fragmented, no options.
     pub fn new(source: IpAddr, destination: IpAddr, protocol: u8, payload: Vec<u8>) -> Self {
         let fragment = DONT_FRAGMENT;
-        Self { source, destination, protocol, hops: HOPS, class: 0, fragment, options: Vec::new(), payload }
+        Self { source, destination, protocol, hops: HOPS, class: 0, label: 0, fragment, options: Vec::new(), payload }
     }
 
     /// Its family.
@@ -145,7 +147,7 @@ impl IpPacket {
                 bytes
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let mut bytes = vec![0x60 | self.class >> 4, self.class << 4, 0, 0];
+                let mut bytes = (6 << 28 | u32::from(self.class) << 20 | self.label).to_be_bytes().to_vec();
                 bytes.extend(fit(self.payload.len()).to_be_bytes());
                 bytes.extend([self.protocol, self.hops]);
                 bytes.extend(source.octets());
@@ -174,6 +176,7 @@ impl IpPacket {
                     protocol: bytes[9],
                     hops: bytes[8],
                     class: bytes[1],
+                    label: 0,
                     fragment: word(6)?,
                     options: bytes[20..header].to_vec(),
                     payload: bytes[header..total].to_vec(),
@@ -190,6 +193,7 @@ impl IpPacket {
                     protocol: bytes[6],
                     hops: bytes[7],
                     class: bytes[0] << 4 | bytes[1] >> 4,
+                    label: u32::from(word(2)?) | u32::from(bytes[1] & 0xf) << 16,
                     fragment: DONT_FRAGMENT,
                     options: Vec::new(),
                     payload: bytes[40..end].to_vec(),
@@ -233,10 +237,11 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            ends in two_ends(), numbers: [u8; 3], payload: Vec<u8>, padding: Vec<u8>,
+            ends in two_ends(), numbers: [u8; 3], label in 0u32..1 << 20, payload: Vec<u8>, padding: Vec<u8>,
         ) {
             let ([source, destination], [protocol, hops, class]) = (ends.map(|end| end.ip()), numbers);
-            let packet = IpPacket { hops, class, ..IpPacket::new(source, destination, protocol, payload) };
+            let label = if source.is_ipv6() { label } else { 0 };
+            let packet = IpPacket { hops, class, label, ..IpPacket::new(source, destination, protocol, payload) };
             let mut bytes = packet.to_bytes();
             prop_assert_eq!(&IpPacket::verified(&bytes).expect("it is right"), &packet);
             bytes.extend(&padding);
