@@ -5,6 +5,8 @@
 //! * [`client`]: websocket clients in the shapes of the OpenIM SDKs, and pushes;
 //! * [`probe`]: one connection, as a test makes it;
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
+//! * [`kernel`]: a node reduced to its kernel side, fed packet by packet;
+//! * [`vectors`]: the golden vectors of the ring;
 //! * [`bench`]: what `cargo xtask bench` measures;
 //! * [`demo`]: what `cargo xtask demo` shows;
 //! * [`confinement`]: commands with as few rights as a container has;
@@ -19,7 +21,9 @@ pub mod confinement;
 pub mod demo;
 pub mod deploy;
 pub mod fleet;
+pub mod kernel;
 pub mod lab;
 pub mod packet;
 pub mod probe;
 pub mod seed;
+pub mod vectors;

@@ -1,19 +1,12 @@
-//! One websocket connection, as a test makes it: an ordinary kernel TCP socket with the options the test wants, and the
-//! request in the pieces the test wants.
+//! One websocket connection, as a test makes it that waits for each step: a [`client`](crate::client) behind calls that
+//! block.
 
-use std::{
-    io::{self, Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use socket2::{Domain, Socket, Type};
+use tokio::{net::TcpStream, runtime};
 
-use crate::lab::Family;
-
-/// How long a test waits for an answer. Not a measure of speed: whoever needs longer hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::client::{Connection, Dial, Message, Opening, open, vanish};
 
 /// What is special about a connection.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,7 +14,7 @@ pub struct Options {
     /// The local port, also if an older connection still holds it in the kernel.
     pub source_port: Option<u16>,
     /// The largest segment, in bytes.
-    pub mss: Option<u32>,
+    pub mss: Option<u16>,
 }
 
 /// What a request came to.
@@ -37,10 +30,21 @@ pub enum Outcome {
 
 /// A websocket connection.
 pub struct Probe {
-    stream: TcpStream,
+    /// Each has its own, so that a probe can be made on one host of the lab and used wherever the test is.
+    runtime: runtime::Runtime,
+    local: SocketAddr,
+    state: State,
 }
 
-/// The websocket request of a user, as the native SDK sends it.
+enum State {
+    /// Nothing asked yet.
+    Dialled(TcpStream),
+    Open(Box<Connection>),
+    /// Refused or reset.
+    Over,
+}
+
+/// The websocket request of a user, as short as can be: tests cut it at every byte.
 pub fn request(user: &str) -> Vec<u8> {
     format!(
         "GET /?sendID={user}&token=t&platformID=1&operationID=o HTTP/1.1\r\nHost: im\r\nUpgrade: websocket\r\n\
@@ -51,24 +55,24 @@ pub fn request(user: &str) -> Vec<u8> {
 
 impl Probe {
     /// Connects. Must run on the host that is to be the client.
-    pub fn connect(address: SocketAddr, options: Options) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_tcp_nodelay(true)?;
+    ///
+    /// # Errors
+    /// As [`Dial::connect`].
+    pub fn connect(address: SocketAddr, options: Options) -> Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().context("making a runtime")?;
+        let mut dial = Dial::new(address).max_segment(options.mss);
         if let Some(port) = options.source_port {
-            socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::new(Family::of(address.ip()).unspecified(), port).into())?;
+            dial = dial.source_port(port);
         }
-        if let Some(mss) = options.mss {
-            socket.set_tcp_mss(mss)?;
-        }
-        socket.connect_timeout(&address.into(), PATIENCE)?;
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream })
+        let stream = runtime.block_on(dial.connect())?;
+        let local = stream.local_addr().context("asking for the local address")?;
+        Ok(Self { runtime, local, state: State::Dialled(stream) })
     }
 
     /// Connects and upgrades as `user`; anything but 101 is an error.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect) and [`ask`](Self::ask), or if the answer is another one.
     pub fn open(address: SocketAddr, user: &str, options: Options) -> Result<Self> {
         let mut probe = Self::connect(address, options).with_context(|| format!("{user} cannot connect"))?;
         match probe.ask(&[&request(user)])? {
@@ -77,112 +81,99 @@ impl Probe {
         }
     }
 
-    /// Sends the pieces, each in a segment of its own, and reads the head of the answer.
+    /// Sends the pieces, each in a segment of its own, and reads the answer. A connection is asked once.
+    ///
+    /// # Errors
+    /// If there is no answer, or none that is HTTP.
     pub fn ask(&mut self, pieces: &[&[u8]]) -> Result<Outcome> {
-        let exchange = |stream: &mut TcpStream| {
-            for piece in pieces {
-                stream.write_all(piece)?;
-            }
-            let mut head = Vec::new();
-            // Byte by byte, so that nothing behind the head is taken along.
-            while !head.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                if stream.read(&mut byte)? == 0 {
-                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
-                }
-                head.push(byte[0]);
-            }
-            Ok(head)
+        let State::Dialled(stream) = std::mem::replace(&mut self.state, State::Over) else {
+            bail!("this connection has had its answer");
         };
-        match exchange(&mut self.stream) {
-            Ok(head) => match std::str::from_utf8(&head)?.split(' ').nth(1).and_then(|status| status.parse().ok()) {
-                Some(101) => Ok(Outcome::Upgraded),
-                Some(status) => Ok(Outcome::Refused(status)),
-                None => bail!("not an HTTP answer: {}", head.escape_ascii()),
-            },
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
-                Ok(Outcome::Reset)
+        match self.runtime.block_on(open(stream, pieces)) {
+            Ok(Opening::Open(connection)) => {
+                self.state = State::Open(connection);
+                Ok(Outcome::Upgraded)
             }
+            Ok(Opening::Refused(answer)) => Ok(Outcome::Refused(answer.status)),
+            Err(error) if is_reset(&error) => Ok(Outcome::Reset),
             Err(error) => Err(error).context("no answer"),
         }
     }
 
     /// Sends a binary message of `length` bytes and checks that the very same comes back.
+    ///
+    /// # Errors
+    /// If another one comes, or none.
     pub fn echo(&mut self, length: usize) -> Result<()> {
         let payload: Vec<u8> = (0..length).map(|index| (index * 31 % 251) as u8).collect();
-        let mut frame = vec![0x82];
-        match length {
-            0..126 => frame.push(0x80 | length as u8),
-            126..65_536 => {
-                frame.push(0x80 | 126);
-                frame.extend((length as u16).to_be_bytes());
-            }
-            _ => bail!("longer than this client sends"),
-        }
-        // A mask of zeros leaves the payload as it is.
-        frame.extend([0; 4]);
-        frame.extend(&payload);
-        self.stream.write_all(&frame).context("sending a message")?;
-        let mut head = [0; 2];
-        self.stream.read_exact(&mut head).context("waiting for the echo")?;
-        let answered = match head[1] {
-            126 => {
-                let mut extended = [0; 2];
-                self.stream.read_exact(&mut extended)?;
-                u16::from_be_bytes(extended) as usize
-            }
-            short => short as usize,
-        };
-        let mut echoed = vec![0; answered];
-        self.stream.read_exact(&mut echoed).context("reading the echo")?;
-        if head[0] != 0x82 || echoed != payload {
-            bail!("{length} bytes came back as {answered} others");
-        }
-        Ok(())
+        let connection = connection(&mut self.state)?;
+        let echo = connection.echo(Message::binary(payload));
+        self.runtime.block_on(echo).with_context(|| format!("a message of {length} bytes"))
     }
 
-    /// Reads a short text message.
+    /// Reads a text message.
+    ///
+    /// # Errors
+    /// If another one comes, or none.
     pub fn text(&mut self) -> Result<String> {
-        let mut head = [0; 2];
-        self.stream.read_exact(&mut head).context("waiting for a message")?;
-        if head[0] != 0x81 || head[1] > 125 {
-            bail!("not a short text message: {head:02x?}");
+        let connection = connection(&mut self.state)?;
+        match self.runtime.block_on(connection.receive())? {
+            Message::Text(text) => Ok(text.to_string()),
+            other => bail!("not a text message: {other:?}"),
         }
-        let mut text = vec![0; head[1].into()];
-        self.stream.read_exact(&mut text)?;
-        Ok(String::from_utf8(text)?)
     }
 
     /// The local port.
     pub fn port(&self) -> u16 {
-        self.stream.local_addr().map_or(0, |address| address.port())
+        self.local.port()
     }
 
     /// Closes with RST.
-    pub fn reset(self) -> io::Result<()> {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
+    ///
+    /// # Errors
+    /// If there is no connection any more, or the kernel refuses.
+    pub fn reset(self) -> Result<()> {
+        let stream = self.into_stream()?;
+        Ok(socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?)
     }
 
     /// Asks the gateway to close, and waits until it has: the gateway's end then stays in TIME_WAIT.
-    pub fn close_by_server(mut self) -> io::Result<()> {
-        self.stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8])?;
-        let mut rest = Vec::new();
-        self.stream.read_to_end(&mut rest).map(drop)
+    ///
+    /// # Errors
+    /// If there is no websocket, or the gateway does not close it.
+    pub fn close_by_server(self) -> Result<()> {
+        let State::Open(connection) = self.state else { bail!("there is no websocket to close") };
+        self.runtime.block_on(connection.close())
     }
 
-    /// Vanishes without a word to the other side: a socket in repair mode closes in silence.
-    pub fn vanish(self) -> nix::Result<()> {
-        let on: libc::c_int = 1;
-        // SAFETY: the option's value is an int, and as long as we say.
-        let result = unsafe {
-            libc::setsockopt(
-                std::os::fd::AsRawFd::as_raw_fd(&self.stream),
-                libc::IPPROTO_TCP,
-                libc::TCP_REPAIR,
-                (&raw const on).cast(),
-                size_of_val(&on) as libc::socklen_t,
-            )
-        };
-        nix::errno::Errno::result(result).map(drop)
+    /// Vanishes without a word to the other side.
+    ///
+    /// # Errors
+    /// If there is no connection any more, or the kernel refuses.
+    pub fn vanish(self) -> Result<()> {
+        let stream = self.into_stream()?;
+        vanish(stream)
     }
+
+    fn into_stream(self) -> Result<std::net::TcpStream> {
+        let stream = match self.state {
+            State::Dialled(stream) => stream,
+            State::Open(connection) => connection.into_stream(),
+            State::Over => bail!("the connection is over"),
+        };
+        Ok(stream.into_std()?)
+    }
+}
+
+fn connection(state: &mut State) -> Result<&mut Connection> {
+    let State::Open(connection) = state else { bail!("there is no websocket") };
+    Ok(connection)
+}
+
+/// Whether the other side, or somebody in its name, has reset the connection.
+fn is_reset(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe))
 }

@@ -65,12 +65,12 @@ fn forged_segments_leave_a_live_connection_intact(family: Family) -> Result<()> 
             for flags in [Flags::ACK, Flags::ACK | Flags::FIN, Flags::RST, Flags::RST | Flags::ACK] {
                 let mut forged = Segment::new(source, address, flags);
                 forged.sequence = sequence;
-                forged.acknowledgment = sequence.rotate_left(9);
+                forged.acknowledgement = sequence.rotate_left(9);
                 forger.send(&forged.to_bytes())?;
             }
             let mut data = Segment::new(source, address, Flags::ACK | Flags::PSH);
             data.sequence = sequence;
-            data.acknowledgment = !sequence;
+            data.acknowledgement = !sequence;
             data.payload = b"GET /?sendID=forged HTTP/1.1\r\n\r\n".to_vec();
             forger.send(&data.to_bytes())?;
             probe.echo(2000).with_context(|| format!("{user} after {round} rounds of forgery"))?;
@@ -97,7 +97,7 @@ fn tunnel_packets_of_strangers_are_dropped_and_counted(clients: Family, nodes: F
     let socket = RawSocket::open(lab.pusher())?;
     let send = |source, port| {
         let to = SocketAddr::new(lab.node(1).address(nodes), TUNNEL_PORT);
-        let packet = Datagram { source: SocketAddr::new(source, 50_000), destination: to, payload: inner(port) };
+        let packet = Datagram::new((source, 50_000), to, inner(port));
         (0..COUNT).try_for_each(|_| socket.send(&packet.to_bytes()))
     };
     // From an address that is no node's.

@@ -5,7 +5,7 @@ use futures_util::{SinkExt, StreamExt};
 use ringsteer_tests::client::{Dial, Login, Message, Opening, Pace, Push, Shape, open, open_paced, write_chunks};
 use ringsteer_tests::lab::{Family, Host, Lab, temper};
 use ringsteer_tests::on_each_family;
-use ringsteer_tests::packet::{Datagram, Flags, RawSocket, Segment, Sniffer, SynFlood, TcpOptionElement};
+use ringsteer_tests::packet::{Datagram, Flags, RawSocket, Segment, Sniffer, SynFlood, TcpOption};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -65,7 +65,7 @@ fn a_handshake_by_hand_from_an_address_without_a_kernel(family: Family) -> Resul
     let (socket, sniffer) = (RawSocket::open(client)?, Sniffer::open(client)?);
     socket.send(&Segment::syn(us, address, 1000).to_bytes())?;
     let syn_ack = sniffer.first(LIMIT, between(address, us))?.context("no answer to the SYN")?;
-    ensure!(syn_ack.flags == Flags::SYN | Flags::ACK && syn_ack.acknowledgment == 1001, "{syn_ack:?}");
+    ensure!(syn_ack.flags == Flags::SYN | Flags::ACK && syn_ack.acknowledgement == 1001, "{syn_ack:?}");
     let mut data = Segment::acknowledging(&syn_ack);
     data.payload = b"hello".to_vec();
     socket.send(&data.to_bytes())?;
@@ -116,7 +116,7 @@ fn a_datagram_with_a_forged_source_arrives(family: Family) -> Result<()> {
         anyhow::Ok((payload[..length].to_vec(), from))
     })?;
     lab.router().block_on(listening)?;
-    let datagram = Datagram { source: forged, destination: target, payload: b"a packet".to_vec() };
+    let datagram = Datagram::new(forged, target, b"a packet".to_vec());
     RawSocket::open(lab.client(0))?.send(&datagram.to_bytes())?;
     let (payload, from) = lab.router().block_on(server)??;
     ensure!(payload == b"a packet" && from == forged);
@@ -137,16 +137,16 @@ fn tempers_show_in_the_syn(family: Family) -> Result<()> {
     for temper in temper::ALL {
         temper.apply(lab.client(0))?;
         let syn = syn_of(&lab, lab.client(0), Dial::new(target).max_segment(temper.max_segment))?;
-        let has = |wanted: fn(&TcpOptionElement) -> bool| syn.options.iter().any(wanted);
+        let has = |wanted: fn(&TcpOption) -> bool| syn.options.iter().any(wanted);
         let seen = temper::Temper {
             name: temper.name,
-            timestamps: has(|option| matches!(option, TcpOptionElement::Timestamp(..))),
-            window_scaling: has(|option| matches!(option, TcpOptionElement::WindowScale(_))),
-            sack: has(|option| matches!(option, TcpOptionElement::SelectiveAcknowledgementPermitted)),
+            timestamps: has(|option| matches!(option, TcpOption::Timestamps(..))),
+            window_scaling: has(|option| matches!(option, TcpOption::WindowScale(_))),
+            sack: has(|option| matches!(option, TcpOption::SackPermitted)),
             ecn: syn.flags.contains(Flags::ECE | Flags::CWR),
             max_segment: syn.options.iter().find_map(|option| match option {
-                TcpOptionElement::MaximumSegmentSize(bytes) if *bytes == family.segment_max() => None,
-                TcpOptionElement::MaximumSegmentSize(bytes) => Some(*bytes),
+                TcpOption::MaximumSegmentSize(bytes) if *bytes == family.segment_max() => None,
+                TcpOption::MaximumSegmentSize(bytes) => Some(*bytes),
                 _ => None,
             }),
         };

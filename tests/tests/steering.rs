@@ -164,9 +164,9 @@ fn a_reused_four_tuple_serves_the_new_user(family: Family) -> Result<()> {
     let (same, different) = users_by_owner(&fleet);
     type Ending = fn(Probe) -> Result<()>;
     let endings: [(&str, Ending); 3] = [
-        ("reset by the client", |probe| Ok(probe.reset()?)),
-        ("closed by the server", |probe| Ok(probe.close_by_server()?)),
-        ("vanished in silence", |probe| Ok(probe.vanish()?)),
+        ("reset by the client", Probe::reset),
+        ("closed by the server", Probe::close_by_server),
+        ("vanished in silence", Probe::vanish),
     ];
     lab.client(0).run(|| {
         let mut port = 20_000;

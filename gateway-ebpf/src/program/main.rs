@@ -5,6 +5,7 @@
 //! A packet's way, by file:
 //!
 //! * [`steer`]: what kind of packet it is, and the established flow, the hot path;
+//! * [`extension`]: what hides its ports behind IPv6 extension headers;
 //! * [`handshake`]: SYN in, SYN+ACK with a cookie out; RST where one is due;
 //! * [`bind`]: the first segment, from cookie ([`proof`]) over key ([`scan`]) and ring ([`owner`]) to a flow;
 //! * [`forward`]: into the tunnel ([`next_hop`]) or up to this node's TCP stack;
@@ -23,6 +24,7 @@
 mod admit;
 mod bind;
 mod clock;
+mod extension;
 mod forward;
 mod handshake;
 mod icmp;

@@ -14,7 +14,7 @@ use ringsteer_ebpf::{
 };
 
 use crate::{
-    Verdict, bind, clock, forward, handshake, icmp,
+    Verdict, bind, clock, extension, forward, handshake, icmp,
     maps::{self, FLOWS, Hinted, SERVICE_HINT_SLOTS, ServiceHint, counted},
     packet::{IP_AT, Segment, at, l4_at},
     socket::Lookup,
@@ -44,15 +44,21 @@ pub fn packet(ctx: &XdpContext) -> Verdict {
 #[inline(never)]
 fn packet_6(ctx: &XdpContext) -> u32 {
     let verdict = match (at::<Ipv6>(ctx, IP_AT), first_byte(ctx, IP_AT)) {
-        // SAFETY: `at` has checked that the header is inside the packet.
-        (Some(ip), Some(first)) if V6::is_plain(first) => plain::<V6>(ctx, unsafe { &*ip }),
+        (Some(ip), Some(first)) if V6::is_plain(first) => {
+            // SAFETY: `at` has checked that the header is inside the packet.
+            let ip = unsafe { &*ip };
+            if extension::is_extension(ip.next_header) {
+                Ok(extension::packet(ctx, ip.next_header))
+            } else {
+                plain::<V6>(ctx, ip)
+            }
+        }
         _ => not_ours(),
     };
     crate::action(verdict)
 }
 
-/// A packet whose payload follows its IP header. (An IPv6 packet with extension headers, a fragment among them, has
-/// another protocol there, and is left to the kernel.)
+/// A packet whose payload follows its IP header.
 #[inline(always)]
 fn plain<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
     let protocol = F::protocol(ip);

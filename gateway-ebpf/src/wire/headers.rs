@@ -34,6 +34,22 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// ICMP for IPv6.
     pub const ICMPV6: u8 = 58;
+    /// IPv6 extension header: hop-by-hop options.
+    pub const HOP_BY_HOP: u8 = 0;
+    /// IPv6 extension header: routing.
+    pub const ROUTING: u8 = 43;
+    /// IPv6 extension header: fragment.
+    pub const FRAGMENT: u8 = 44;
+    /// IPv6 extension header: authentication.
+    pub const AUTHENTICATION: u8 = 51;
+    /// IPv6 extension header: destination options.
+    pub const DESTINATION_OPTIONS: u8 = 60;
+    /// IPv6 extension header: mobility.
+    pub const MOBILITY: u8 = 135;
+    /// IPv6 extension header: host identity protocol.
+    pub const HOST_IDENTITY: u8 = 139;
+    /// IPv6 extension header: shim6.
+    pub const SHIM6: u8 = 140;
 }
 
 /// TCP flags (RFC 9293 section 3.1).

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring};
+use super::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring, golden};
 
 /// A ring of these identities, in this order, numbered from 1.
 pub fn ring_of<S: AsRef<str>>(identities: &[S]) -> Ring {
@@ -32,11 +32,5 @@ pub fn member(number: u16, identity: &str) -> Member {
 
 /// OpenIM's own ring of `members` gateways, as its chart names them; `suffix` is `:88` or empty.
 pub fn openim(members: usize, suffix: &str) -> Ring {
-    ring_of(&openim_identities(members, suffix))
-}
-
-/// The identities of [`openim`].
-pub fn openim_identities(members: usize, suffix: &str) -> Vec<String> {
-    let headless = "openim-openim-msggateway-headless.default.svc.cluster.local";
-    (0..members).map(|index| format!("openim-openim-msggateway-{index}.{headless}{suffix}")).collect()
+    ring_of(&golden::openim_identities(members, suffix))
 }

@@ -24,6 +24,9 @@ mod description;
 pub mod diff;
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+#[path = "../../../tests/src/vectors.rs"]
+mod golden;
 mod identity;
 mod member;
 #[cfg(test)]

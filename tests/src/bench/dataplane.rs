@@ -20,7 +20,6 @@ use super::{
     node::{Node, Rounds, stay_on_one_cpu},
     packets,
 };
-use crate::lab::addresses;
 
 /// Nanoseconds per packet in the kernel program `steer`
 ///
@@ -76,26 +75,26 @@ struct Bench {
 impl Bench {
     fn run_all(&mut self) -> Result<()> {
         self.node.run_nothing()?;
-        self.node.prepare(packets::established()?, Rounds { connections: 1, ..Rounds::default() })?;
+        self.node.prepare(packets::established(), Rounds { connections: 1, ..Rounds::default() })?;
         let bare = (0..self.batches).map(|_| self.node.batch_of_nothing(ROUNDS)).collect::<Result<_>>()?;
         line("an empty program without the wrapper", &Figures::new(bare), "");
         let figures = self.batches(ROUNDS, None, |_| Ok(()))?;
         line("the wrapper alone", &figures, "");
         self.node.run_steer()?;
 
-        self.node.prepare(packets::tunnelled(addresses::node(1).v4, addresses::node(0).v4)?, Rounds::default())?;
+        self.node.prepare(packets::tunnelled(), Rounds::default())?;
         let figures = self.batches(ROUNDS, Some(|stats| stats.untunnelled), |_| Ok(()))?;
         line("out of the tunnel", &figures, "");
 
         self.fill(1, HERE)?;
-        self.node.prepare(packets::established()?, Rounds { connections: 1, ..Rounds::default() })?;
+        self.node.prepare(packets::established(), Rounds { connections: 1, ..Rounds::default() })?;
         let figures = self.batches(ROUNDS, Some(|stats| stats.delivered), |_| Ok(()))?;
         line("flow hit, local, 1 flow", &figures, "");
         self.flows = 0;
 
         for (index, flows) in TABLES.into_iter().enumerate() {
             self.fill(flows, ELSEWHERE)?;
-            self.node.prepare(packets::established()?, Rounds { connections: flows, ..Rounds::default() })?;
+            self.node.prepare(packets::established(), Rounds { connections: flows, ..Rounds::default() })?;
             let figures = self.batches(ROUNDS, Some(|stats| stats.tunnelled), |_| Ok(()))?;
             let beside =
                 format!("aim {:>3}; C balancer: IP-in-IP {:>3}, UDP {:>3}", AIM[index], C_IPIP[index], C_UDP[index]);
@@ -114,7 +113,7 @@ impl Bench {
         self.fill_from(FRESH, others)?;
         let beside = format!("C balancer: new flow {:>4}", C_NEW[index]);
         let syn = Rounds { connections: FRESH, at_tail: true, ..Rounds::default() };
-        self.node.prepare(packets::syn()?, syn)?;
+        self.node.prepare(packets::syn(), syn)?;
         let figures = self.batches(ROUNDS, Some(|stats| stats.syn_answered), |_| Ok(()))?;
         line(&format!("SYN answered, beside {others} flow(s)"), &figures, &beside);
 
@@ -124,7 +123,7 @@ impl Bench {
             ("sendID near byte 750", packets::request_with_key_late(&user)),
         ] {
             let rounds = Rounds { connections: FRESH, with_acknowledgement: true, ..Rounds::default() };
-            self.node.prepare(packets::first(&request)?, rounds)?;
+            self.node.prepare(packets::first(&request), rounds)?;
             let figures = self.batches(FRESH, Some(|stats| stats.bound_by_key), |bench| {
                 bench.forget(0..FRESH)?;
                 bench.node.prepare_acknowledgements()
@@ -145,9 +144,9 @@ impl Bench {
         let mut taken = Vec::new();
         for batch in 0..=self.batches {
             before(self)?;
-            let earlier = self.node.dataplane.maps.stats()?;
+            let earlier = self.node.kernel.dataplane.maps.stats()?;
             let ns = self.node.batch(rounds)?;
-            let counted = self.node.dataplane.maps.stats()?.since(&earlier);
+            let counted = self.node.kernel.dataplane.maps.stats()?.since(&earlier);
             if let Some(counter) = counter {
                 ensure!(
                     counter(&counted) == u64::from(rounds),
@@ -183,13 +182,13 @@ impl Bench {
 
     fn insert(&mut self, connection: u32, node: u32) -> Result<()> {
         let flow = Flow { node, ..Flow::zeroed() };
-        self.node.dataplane.maps.flows.insert(key(connection), flow, 0).context("cannot write a flow")
+        self.node.kernel.dataplane.maps.flows.insert(key(connection), flow, 0).context("cannot write a flow")
     }
 
     /// Removes the flows of connections, as far as there are any.
     fn forget(&mut self, connections: std::ops::Range<u32>) -> Result<()> {
         for connection in connections {
-            match self.node.dataplane.maps.flows.remove(&key(connection)) {
+            match self.node.kernel.dataplane.maps.flows.remove(&key(connection)) {
                 Ok(()) | Err(aya::maps::MapError::KeyNotFound) => {}
                 Err(aya::maps::MapError::SyscallError(error))
                     if error.io_error.kind() == std::io::ErrorKind::NotFound => {}
@@ -208,10 +207,10 @@ impl Bench {
     }
 }
 
-/// The flow of a connection. There is one service, and its number is 1.
+/// The flow of a connection. The IPv4 service has the number 1.
 fn key(connection: u32) -> FlowKey {
-    let (address, client_port) = packets::client(connection);
-    FlowKey { client: mapped(address.octets()), client_port, service: 1 }
+    let client = packets::client(connection);
+    FlowKey { client: mapped(client.ip().octets()), client_port: client.port(), service: 1 }
 }
 
 fn line(case: &str, figures: &Figures, beside: &str) {

@@ -1,53 +1,41 @@
-//! A node that exists for the benchmark only: a network namespace with one interface, neighbours behind it, the kernel
-//! programs loaded. The namespace has no name, its BPF file system is mounted for this process alone: both go with it.
+//! A node that exists for the benchmark only, and the wrapper that prepares each round.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf,
     maps::{Array, MapData, ProgramArray},
-    programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, XdpMode},
+    programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp},
 };
 use nix::{
-    mount::{MsFlags, mount},
-    net::if_::if_nametoindex,
-    sched::{CloneFlags, CpuSet, sched_setaffinity, unshare},
+    sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use ringsteer::{
-    dataplane::{
-        Dataplane, Settings,
-        publish::{Service, State, This, publish},
-    },
-    ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
-};
+use ringsteer::ring::{Algorithm, Ring};
 use ringsteer_ebpf::{
     cookie::DEFAULT_SLOT_SHIFT,
     layout::{
         bench::{Acknowledgements, MAX_ACKNOWLEDGEMENTS, Plan, RESTORED, WORDS},
-        mapped,
         secret::Secrets,
     },
-    tunnel::DEFAULT_PORT,
 };
 
 use super::packets;
-use crate::lab::{addresses, command, hardware};
+use crate::{
+    kernel::{self, Setup, ring_of},
+    lab::{Family, hardware},
+};
 
 /// Nodes of the fleet; we are the first.
-const NODES: usize = 5;
-/// The interface packets come from.
-const INTERFACE: &str = "bench0";
+const NODES: u16 = 5;
 /// Any key will do.
 const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
-/// Where the BPF file system is mounted, for this process alone.
-const BPF: &str = "/sys/fs/bpf";
 
 /// The node.
 pub struct Node {
-    /// The programs under test.
-    pub dataplane: Dataplane,
+    /// The programs under test, and where they run.
+    pub kernel: kernel::Node,
     /// Who owns which user.
     pub ring: Ring,
     /// The fleet secrets.
@@ -56,22 +44,8 @@ pub struct Node {
     plan: Array<MapData, Plan>,
     acknowledgements: Array<MapData, Acknowledgements>,
     program: ProgramArray<MapData>,
-    /// `struct xdp_md`: from which interface the packet comes.
-    context: Context,
     /// The packet that the plan restores.
     packet: Vec<u8>,
-}
-
-/// `struct xdp_md` of the kernel.
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-struct Context {
-    data: u32,
-    data_end: u32,
-    data_meta: u32,
-    ingress_ifindex: u32,
-    rx_queue_index: u32,
-    egress_ifindex: u32,
 }
 
 /// What happens before each round, next to restoring the packet.
@@ -86,25 +60,17 @@ pub struct Rounds {
 }
 
 impl Node {
-    /// Moves the process, which must have one thread, into new namespaces and loads the programs there.
+    /// Moves this thread into new namespaces and loads the programs there.
     ///
     /// # Errors
     /// If the process is not root, a tool is missing or the kernel refuses the programs.
     pub fn new(max_flows: u32, object: Option<PathBuf>) -> Result<Self> {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
-            .context("cannot make namespaces; run it as root")?;
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-            .context("cannot keep our mounts to ourselves")?;
-        mount(Some("bpf"), BPF, Some("bpf"), MsFlags::empty(), None::<&str>)
-            .context("cannot mount a BPF file system")?;
-        make_interface()?;
-
+        let setup = Setup { outer: Family::V4, max_flows, slot_shift: DEFAULT_SLOT_SHIFT, neighbours: NODES, object };
+        let mut kernel = kernel::Node::new(&setup)?;
         // The tail call wants both programs to be alike, and the map remembers the first one: the wrapper.
         let mut lab = hardware::programs()?;
-        // A veth's receive queue is ready for XDP, and fit to be named in a test run, once a program is on it.
         let pass: &mut Xdp = lab.program_mut("lab_pass").context("lab.bpf.o has no `lab_pass`")?.try_into()?;
         pass.load()?;
-        pass.attach(INTERFACE, XdpMode::Driver)?;
         let restore: &mut Xdp =
             lab.program_mut("bench_restore").context("lab.bpf.o has no `bench_restore`")?.try_into()?;
         restore.load().context("the kernel refused `bench_restore`")?;
@@ -113,31 +79,16 @@ impl Node {
         let acknowledgements = map("bench_acks")?.try_into()?;
         let program = map("bench_program")?.try_into()?;
 
-        let mut dataplane = Dataplane::load(&Settings {
-            pin_dir: PathBuf::from(BPF).join("ringsteer"),
-            max_flows,
-            slot_shift: DEFAULT_SLOT_SHIFT,
-            object,
-        })?;
-        let ring = ring()?;
+        let identities: Vec<_> = (0..NODES).map(|index| format!("node-{index}:10001")).collect();
+        let ring = ring_of(Algorithm::OpenIm, &identities, Family::V4)?;
         let secrets = Secrets { current: SECRET, previous: SECRET };
-        let services = [Service {
-            address: mapped(addresses::VIRTUAL.v4.octets()),
-            port: packets::PORT,
-            parameter: b"sendID".to_vec(),
-            mss: 1412,
-        }];
-        let this = This::of(&ring.members()[0]);
-        let state =
-            State { ring: &ring, previous: None, this, tunnel_port: DEFAULT_PORT, secrets, services: &services };
-        publish(&mut dataplane.maps, &state)?;
-        let context = Context { ingress_ifindex: if_nametoindex(INTERFACE)?, ..bytemuck::Zeroable::zeroed() };
-        Ok(Self { dataplane, ring, secrets, lab, plan, acknowledgements, program, context, packet: Vec::new() })
+        kernel.publish(&ring, secrets)?;
+        Ok(Self { kernel, ring, secrets, lab, plan, acknowledgements, program, packet: Vec::new() })
     }
 
     /// Makes `steer` the program that the rounds run.
     pub fn run_steer(&mut self) -> Result<()> {
-        let steer = self.dataplane.steer().fd()?;
+        let steer = self.kernel.dataplane.steer().fd()?;
         self.program.set(0, steer, 0).context("cannot tail-call `steer`")
     }
 
@@ -189,7 +140,7 @@ impl Node {
     }
 
     fn test_run(&self, program: &str, rounds: u32) -> Result<u64> {
-        let context = Context { data_end: self.packet.len() as u32, ..self.context };
+        let context = self.kernel.context(self.packet.len(), 0);
         let program: &Xdp =
             self.lab.program(program).with_context(|| format!("lab.bpf.o has no `{program}`"))?.try_into()?;
         let result = program
@@ -214,35 +165,4 @@ pub fn stay_on_one_cpu() -> Result<usize> {
     cpus.set(last)?;
     sched_setaffinity(Pid::from_raw(0), &cpus).context("cannot stay on one CPU")?;
     Ok(last)
-}
-
-fn make_interface() -> Result<()> {
-    let us = addresses::node(0);
-    let mut batch = format!(
-        "link set lo up\nlink add {INTERFACE} type veth peer name bench1\naddr add {us}/24 dev {INTERFACE}\n\
-         link set {INTERFACE} up\nlink set bench1 up\n"
-    );
-    for index in 1..NODES {
-        let address = addresses::node(index);
-        let link = addresses::link_address(address, 0);
-        batch += &format!("neigh add {address} lladdr {link} dev {INTERFACE} nud permanent\n");
-    }
-    command::ip_batch(None, &batch)?;
-    // `/proc/sys/net` shows the network of whoever opens it. The kernel routes for XDP only where it forwards.
-    let forwarding = format!("/proc/sys/net/ipv4/conf/{INTERFACE}/forwarding");
-    fs::write(&forwarding, "1").with_context(|| format!("cannot write {forwarding}"))
-}
-
-fn ring() -> Result<Ring> {
-    let members = (0..NODES)
-        .map(|index| {
-            Ok(Member {
-                number: MemberNumber::new(index as u16 + 1)?,
-                identity: Identity::new(format!("node-{index}:10001"))?,
-                address: NodeAddress::new(addresses::node(index).v4.into())?,
-                state: MemberState::Active,
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Ring::new(Epoch(1), Algorithm::OpenIm, members)?)
 }

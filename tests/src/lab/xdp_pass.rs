@@ -137,11 +137,11 @@ mod tests {
         let _reflector = node.run(|| attach_program(&program(XDP_TX), [INTERFACE].into_iter()))?;
 
         let before = received()?;
-        let packet = Datagram {
-            source: SocketAddr::new(lab.client(0).address(Family::V4), 9),
-            destination: SocketAddr::new(node.address(Family::V4), 9),
-            payload: vec![0; 100],
-        };
+        let packet = Datagram::new(
+            SocketAddr::new(lab.client(0).address(Family::V4), 9),
+            SocketAddr::new(node.address(Family::V4), 9),
+            vec![0; 100],
+        );
         let socket = RawSocket::open(lab.client(0))?;
         for _ in 0..PACKETS {
             socket.send(&packet.to_bytes())?;

@@ -4,13 +4,40 @@
 use proptest::prelude::*;
 use ringsteer::openim::request::{parameter, parse_head};
 use ringsteer_ebpf::{crc32, key::MAX_KEY};
+use ringsteer_tests::lab::Family;
 
-use crate::node::{MSS, Node, PARAMETER, client, property, request};
+use crate::node::{Node, PARAMETER, client, in_either_family, offered_mss, property, request};
+
+in_either_family!(
+    the_three_sdks_are_understood,
+    each_rule_of_the_query,
+    only_the_request_line_counts,
+    at_either_end_of_a_full_segment,
+    a_key_has_a_largest_size,
+    a_request_cut_anywhere_gives_its_own_key_or_none,
+    what_is_no_request_has_no_key,
+    kernel_and_gateway_read_the_same_key,
+);
+
+/// A node of three, and the family of its clients.
+struct Reader(Node, Family);
+
+impl Reader {
+    fn new(family: Family) -> Self {
+        Self(Node::among(family, 3), family)
+    }
+
+    /// The hash of the key that the kernel finds in `payload`; 0 for none.
+    #[track_caller]
+    fn read(&mut self, payload: &[u8]) -> u32 {
+        in_kernel(&mut self.0, self.1, payload)
+    }
+}
 
 /// The hash of the key that the kernel finds in `payload`; 0 for none.
 #[track_caller]
-fn in_kernel(node: &mut Node, payload: &[u8]) -> u32 {
-    let from = client(40_000);
+fn in_kernel(node: &mut Node, family: Family, payload: &[u8]) -> u32 {
+    let from = client(family, 40_000);
     let outcome = node.open(from, payload);
     let flow = node.take_flow(from);
     let counter = if flow.key_hash == 0 { "bound_by_tuple" } else { "bound_by_key" };
@@ -26,17 +53,16 @@ fn in_gateway(whole: &[u8]) -> Option<u32> {
 }
 
 #[track_caller]
-fn agree(node: &mut Node, target: impl AsRef<[u8]>, key: &[u8]) {
+fn agree(node: &mut Reader, target: impl AsRef<[u8]>, key: &[u8]) {
     let payload = request(target);
-    assert!(payload.len() <= usize::from(MSS), "that is no first segment");
+    assert!(payload.len() <= usize::from(offered_mss(node.1)), "that is no first segment");
     let expected = if key.is_empty() { 0 } else { crc32::checksum(key) };
     assert_eq!(in_gateway(&payload), Some(expected), "the gateway reads {}", payload.escape_ascii());
-    assert_eq!(in_kernel(node, &payload), expected, "the kernel reads {}", payload.escape_ascii());
+    assert_eq!(node.read(&payload), expected, "the kernel reads {}", payload.escape_ascii());
 }
 
-#[test]
-fn the_three_sdks_are_understood() {
-    let mut node = Node::among(3);
+fn the_three_sdks_are_understood(family: Family) {
+    let mut node = Reader::new(family);
     let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.".repeat(16);
     agree(
         &mut node,
@@ -55,9 +81,8 @@ fn the_three_sdks_are_understood() {
     );
 }
 
-#[test]
-fn each_rule_of_the_query() {
-    let mut node = Node::among(3);
+fn each_rule_of_the_query(family: Family) {
+    let mut node = Reader::new(family);
     let cases: &[(&str, &str)] = &[
         ("/", ""),
         ("/?", ""),
@@ -94,20 +119,18 @@ fn each_rule_of_the_query() {
     }
 }
 
-#[test]
-fn only_the_request_line_counts() {
-    let mut node = Node::among(3);
+fn only_the_request_line_counts(family: Family) {
+    let mut node = Reader::new(family);
     let payload = b"GET / HTTP/1.1\r\nReferer: http://h/?sendID=a\r\nX: ?sendID=b&sendID=c\r\n\r\n/?sendID=d ";
     assert_eq!(in_gateway(payload), Some(0));
-    assert_eq!(in_kernel(&mut node, payload), 0);
+    assert_eq!(node.read(payload), 0);
     let payload = b"POST /push HTTP/1.1\r\nContent-Length: 9\r\n\r\n?sendID=d";
-    assert_eq!((in_gateway(payload), in_kernel(&mut node, payload)), (Some(0), 0));
+    assert_eq!((in_gateway(payload), node.read(payload)), (Some(0), 0));
 }
 
-#[test]
-fn at_either_end_of_a_full_segment() {
-    let mut node = Node::among(3);
-    let filler = usize::from(MSS) - request("/?sendID=u1&x=").len();
+fn at_either_end_of_a_full_segment(family: Family) {
+    let mut node = Reader::new(family);
+    let filler = usize::from(offered_mss(node.1)) - request("/?sendID=u1&x=").len();
     agree(&mut node, format!("/?sendID=u1&x={}", "x".repeat(filler)), b"u1");
     agree(&mut node, format!("/?x={}&sendID=u1", "x".repeat(filler)), b"u1");
     // Every alignment to the words that the kernel scans by.
@@ -116,9 +139,8 @@ fn at_either_end_of_a_full_segment() {
     }
 }
 
-#[test]
-fn a_key_has_a_largest_size() {
-    let mut node = Node::among(3);
+fn a_key_has_a_largest_size(family: Family) {
+    let mut node = Reader::new(family);
     for (length, counts) in [(255, true), (256, true), (257, false), (1_000, false)] {
         let key = "k".repeat(length);
         let expected = if counts { key.as_bytes() } else { b"" };
@@ -130,24 +152,22 @@ fn a_key_has_a_largest_size() {
     }
 }
 
-#[test]
-fn a_request_cut_anywhere_gives_its_own_key_or_none() {
-    let mut node = Node::among(3);
+fn a_request_cut_anywhere_gives_its_own_key_or_none(family: Family) {
+    let mut node = Reader::new(family);
     let whole = request("/?token=t&sendID=%E7%94%A8u1&sendID=other&platformID=5");
     let key_end = whole.windows(4).position(|bytes| bytes == b"u1&s").unwrap() + 3;
     let expected = in_gateway(&whole).unwrap();
     assert_ne!(expected, 0);
     for length in 1..=whole.len() {
-        let found = in_kernel(&mut node, &whole[..length]);
+        let found = node.read(&whole[..length]);
         assert_eq!(found, if length < key_end { 0 } else { expected }, "the first {length} bytes");
     }
 }
 
-#[test]
-fn what_is_no_request_has_no_key() {
-    let mut node = Node::among(3);
+fn what_is_no_request_has_no_key(family: Family) {
+    let mut node = Reader::new(family);
     for payload in [&b"\x16\x03\x01\x02\x00\x01\x00\x01"[..], b"x", b"\r\n?sendID=a ", b"GET\t/?sendID=a\r\n\r\n"] {
-        assert_eq!(in_kernel(&mut node, payload), 0, "{}", payload.escape_ascii());
+        assert_eq!(node.read(payload), 0, "{}", payload.escape_ascii());
     }
 }
 
@@ -190,12 +210,10 @@ fn well_formed() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-#[test]
-fn kernel_and_gateway_read_the_same_key() {
-    let node = Node::among(3);
-    property(node, 600, prop_oneof![target(), well_formed()], |node, target| {
+fn kernel_and_gateway_read_the_same_key(family: Family) {
+    property(Node::among(family, 3), 600, prop_oneof![target(), well_formed()], |node, target| {
         let payload = request(&target);
         let Some(expected) = in_gateway(&payload) else { return };
-        assert_eq!(in_kernel(node, &payload), expected, "{}", payload.escape_ascii());
+        assert_eq!(in_kernel(node, family, &payload), expected, "{}", payload.escape_ascii());
     });
 }

@@ -1,86 +1,158 @@
-//! The fixture: a node whose programs are loaded and published to, but attached nowhere.
+//! The fixture: a [`kernel::Node`] with a ring in force, and how tests talk to it. It panics where the library gives an
+//! error.
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-    process::Command,
+    net::{IpAddr, SocketAddr},
+    ops::{Deref, DerefMut},
 };
 
-use aya::programs::{TestRun as _, TestRunOptions};
 use nix::{
-    mount::{MntFlags, MsFlags, mount, umount2},
-    sched::{CloneFlags, unshare},
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
 };
 use proptest::{
     strategy::Strategy,
     test_runner::{Config, TestRunner},
 };
-use ringsteer::{
-    dataplane::{
-        Dataplane, Settings,
-        publish::{Service, State, This, publish},
-    },
-    ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
-};
+use ringsteer::ring::{Algorithm, Ring};
 use ringsteer_ebpf::{
     cookie::DEFAULT_SLOT_SHIFT,
     layout::{
+        Address,
         flow::{Flow, FlowKey},
         mapped,
         secret::Secrets,
-        stats::Stats,
     },
 };
-use tempfile::TempDir;
+use ringsteer_tests::{
+    kernel::{
+        self, Setup, addresses,
+        run::{Arrival, Outcome},
+    },
+    lab::Family,
+    packet::{Flags, Frame, IpPacket, Segment},
+};
 
-use crate::packet::{ACK, End, PSH, Received, SYN, Segment, receive};
+pub use kernel::run::{Action, Admission};
 
-/// The service.
-pub const SERVER: End = End { address: Ipv4Addr::new(203, 0, 113, 10), port: 88 };
-/// What it offers clients.
-pub const MSS: u16 = 1412;
 /// The parameter that holds the key.
 pub const PARAMETER: &[u8] = b"sendID";
 /// The tunnel's UDP port.
 pub const TUNNEL_PORT: u16 = 6080;
 /// Flows the table holds.
 pub const MAX_FLOWS: u32 = 1024;
+/// Nodes whose link-layer addresses are known.
+pub const NEIGHBOURS: u16 = 50;
 /// The secret unless a test has another.
 pub const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0x0f1e_2d3c_4b5a_6978];
+/// The secrets unless a test has others.
+pub const SECRETS: Secrets = Secrets { current: SECRET, previous: SECRET };
 /// The initial sequence number of clients; half way through its first data it wraps.
 pub const ISN: u32 = u32::MAX - 20;
+/// The reserved bit that asks for admission.
+pub const MARK: u8 = 0x08;
 
-/// The client with this port.
-pub fn client(port: u16) -> End {
-    End { address: Ipv4Addr::new(192, 0, 2, 77), port }
+/// The families a test is about: that of the nodes among each other, and that of clients and service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mix {
+    pub outer: Family,
+    pub inner: Family,
 }
 
-/// The address of the member with this number.
-pub fn node_address(number: u16) -> Ipv4Addr {
-    let [high, low] = number.to_be_bytes();
-    assert_eq!(high, 0);
-    Ipv4Addr::new(198, 51, 100, low)
+/// Makes tests of functions that take a family, one for each. The same goes for clients, service and nodes.
+macro_rules! in_either_family {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            use ringsteer_tests::lab::Family;
+
+            #[test]
+            fn ipv4() {
+                super::$name(Family::V4);
+            }
+
+            #[test]
+            fn ipv6() {
+                super::$name(Family::V6);
+            }
+        })*
+    };
+}
+pub(crate) use in_either_family;
+
+/// Makes tests of functions that take a [`Mix`], one for each.
+macro_rules! in_every_mix {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name {
+            use ringsteer_tests::lab::Family;
+
+            use crate::node::Mix;
+
+            #[test]
+            fn ipv4_in_ipv4() {
+                super::$name(Mix { outer: Family::V4, inner: Family::V4 });
+            }
+
+            #[test]
+            fn ipv4_in_ipv6() {
+                super::$name(Mix { outer: Family::V6, inner: Family::V4 });
+            }
+
+            #[test]
+            fn ipv6_in_ipv4() {
+                super::$name(Mix { outer: Family::V4, inner: Family::V6 });
+            }
+
+            #[test]
+            fn ipv6_in_ipv6() {
+                super::$name(Mix { outer: Family::V6, inner: Family::V6 });
+            }
+        })*
+    };
+}
+pub(crate) use in_every_mix;
+
+/// A client, at this port.
+pub fn client(family: Family, port: u16) -> SocketAddr {
+    SocketAddr::new(addresses::client(family, kernel::CLIENT), port)
 }
 
-/// A ring of these identities, in this order, numbered from 1.
-pub fn ring_of<S: AsRef<str>>(identities: &[S]) -> Ring {
-    let members = (1u16..)
-        .zip(identities)
-        .map(|(number, identity)| Member {
-            number: MemberNumber::new(number).unwrap(),
-            identity: Identity::port_optional(identity.as_ref()).unwrap(),
-            address: NodeAddress::new(IpAddr::V4(node_address(number))).unwrap(),
-            state: MemberState::Active,
-        })
-        .collect();
-    Ring::new(Epoch(1), Algorithm::OpenIm, members).unwrap()
+/// Clients of many networks.
+pub fn networks(family: Family) -> impl Iterator<Item = IpAddr> {
+    (1..=50u16).map(move |network| match addresses::client(family, kernel::CLIENT) {
+        // There are no more than three for documentation (RFC 5737).
+        IpAddr::V4(_) => {
+            let [a, b, c] = [[192, 0, 2], [198, 51, 100], [203, 0, 113]][usize::from(network % 3)];
+            [a, b, c, 100 + network as u8].into()
+        }
+        IpAddr::V6(address) => {
+            let mut segments = address.segments();
+            // They differ in nothing but the network, in turn in either half of what is below the provider's.
+            segments[2 + usize::from(network % 2)] = 0x1000 + network;
+            segments.into()
+        }
+    })
+}
+
+/// The service.
+pub fn server(family: Family) -> SocketAddr {
+    addresses::virtual_address(family)
+}
+
+/// What the service offers its clients.
+pub fn offered_mss(family: Family) -> u16 {
+    kernel::service(family).mss
 }
 
 /// A ring of so many members.
-pub fn ring_among(members: usize) -> Ring {
+pub fn ring_among(outer: Family, members: usize) -> Ring {
     let identities: Vec<_> = (0..members).map(|index| format!("gateway-{index}.example:88")).collect();
-    ring_of(&identities)
+    kernel::ring_of(Algorithm::OpenIm, &identities, outer).unwrap()
+}
+
+/// A user that the member `number` owns.
+pub fn user_of(ring: &Ring, number: u16) -> String {
+    (0..).map(|index| format!("user{index}")).find(|user| ring.owner(user.as_bytes()).number.get() == number).unwrap()
 }
 
 /// A request whose target is `target`.
@@ -94,138 +166,141 @@ pub fn request_of(user: &str) -> Vec<u8> {
     request(format!("/?token=t&sendID={escaped}&platformID=5"))
 }
 
-/// What the kernel did with a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    Drop,
-    Pass,
-    Transmit,
-    Redirect,
+/// A SYN without options.
+pub fn syn(from: SocketAddr, isn: u32) -> Segment {
+    let server = server(Family::of(from.ip()));
+    Segment { sequence: isn, ..Segment::new(from, server, Flags::SYN) }
 }
 
-/// Verdict, packet and counters after a run.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    pub action: Action,
-    pub frame: Vec<u8>,
-    /// The counters that rose, and by how much.
-    pub counted: BTreeMap<&'static str, u64>,
-}
-
-impl Outcome {
-    /// Asserts the verdict, and that exactly these counters rose, by one.
-    #[track_caller]
-    pub fn assert(&self, action: Action, counters: &[&'static str]) {
-        let expected: BTreeMap<_, _> = counters.iter().map(|&name| (name, 1)).collect();
-        assert_eq!((self.action, &self.counted), (action, &expected));
-    }
-
-    /// Asserts that it is answered by an RST, counted as `counter`, and gives that.
-    #[track_caller]
-    pub fn reset(&self, counter: &'static str) -> Received {
-        self.assert(Action::Transmit, &[counter]);
-        let reset = receive(&self.frame);
-        assert_eq!((reset.options.len(), reset.payload.len()), (0, 0));
-        reset
+/// The segment that follows a SYN answered with `cookie`.
+pub fn first(from: SocketAddr, isn: u32, cookie: u32, payload: &[u8]) -> Segment {
+    let server = server(Family::of(from.ip()));
+    let flags = if payload.is_empty() { Flags::ACK } else { Flags::ACK | Flags::PSH };
+    Segment {
+        sequence: isn.wrapping_add(1),
+        acknowledgement: cookie.wrapping_add(1),
+        payload: payload.to_vec(),
+        ..Segment::new(from, server, flags)
     }
 }
 
-/// A node under test.
-pub struct Node {
-    pub dataplane: Dataplane,
-    _bpffs: Bpffs,
+/// What a sender makes of a packet on its way to this node.
+pub fn frame(packet: &[u8]) -> Vec<u8> {
+    let ether_type = match packet.first().map(|byte| byte >> 4) {
+        Some(6) => Family::V6.ether_type(),
+        _ => Family::V4.ether_type(),
+    };
+    let (destination, source) = (addresses::link(1), addresses::link(addresses::CLIENTS));
+    Frame { destination, source, ether_type, payload: packet.to_vec() }.to_bytes()
+}
+
+/// Reads the packet in a frame, which must be an IP packet whose family the frame says.
+#[track_caller]
+pub fn packet_in(frame: &[u8]) -> Vec<u8> {
+    let frame = Frame::parse(frame).expect("a frame");
+    let packet = IpPacket::parse(&frame.payload).expect("an IP packet");
+    assert_eq!(frame.ether_type, packet.family().ether_type());
+    frame.payload
+}
+
+/// Reads the segment in a frame; all its lengths and sums must be right.
+#[track_caller]
+pub fn segment_in(frame: &[u8]) -> Segment {
+    Segment::verified(&packet_in(frame)).unwrap()
+}
+
+/// Asserts that a segment was answered by RST, counted as `counter`, and gives that.
+#[track_caller]
+pub fn reset_in(outcome: &Outcome<Action>, counter: &'static str) -> Segment {
+    outcome.assert(Action::Transmit, &[counter]);
+    let reset = segment_in(&outcome.frame);
+    assert!(reset.options.is_empty() && reset.payload.is_empty() && reset.reserved == 0);
+    reset
+}
+
+/// A node under test: the first member of its ring.
+pub struct Node(kernel::Node);
+
+impl Deref for Node {
+    type Target = kernel::Node;
+
+    fn deref(&self) -> &kernel::Node {
+        &self.0
+    }
+}
+
+impl DerefMut for Node {
+    fn deref_mut(&mut self) -> &mut kernel::Node {
+        &mut self.0
+    }
 }
 
 impl Node {
-    /// A node of a ring with `members` members, the first of which it is.
-    pub fn among(members: usize) -> Self {
-        Self::in_ring(&ring_among(members))
+    /// A node of a ring with `members` members that speak `outer` among each other.
+    pub fn among(outer: Family, members: usize) -> Self {
+        Self::in_ring(&ring_among(outer, members))
     }
 
-    /// A node that is the first member of `ring`.
+    /// A node of `ring`.
     pub fn in_ring(ring: &Ring) -> Self {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root: run them with sudo");
-        let bpffs = Bpffs::mount();
-        let settings = Settings {
-            pin_dir: bpffs.0.path().join("ringsteer"),
-            max_flows: MAX_FLOWS,
-            slot_shift: DEFAULT_SLOT_SHIFT,
-            object: None,
-        };
-        let dataplane = Dataplane::load(&settings).unwrap();
-        let mut node = Self { dataplane, _bpffs: bpffs };
-        node.publish(ring, Secrets { current: SECRET, previous: SECRET });
+        Self::with(ring, |_| {})
+    }
+
+    /// A node of `ring` that is not as all others.
+    pub fn with(ring: &Ring, change: impl FnOnce(&mut Setup)) -> Self {
+        let outer = Family::of(ring.members()[0].address.ip());
+        // Other programs than those built in, to see which tests they fail.
+        let object = std::env::var_os("RINGSTEER_KERNEL_OBJECT").map(Into::into);
+        let mut setup =
+            Setup { outer, max_flows: MAX_FLOWS, slot_shift: DEFAULT_SLOT_SHIFT, neighbours: NEIGHBOURS, object };
+        change(&mut setup);
+        let mut node = Self(kernel::Node::new(&setup).unwrap());
+        node.publish(ring, SECRETS);
         node
     }
 
-    /// Gives this node's network namespace the service's address, on a loopback interface that is up.
-    pub fn bring_up(&mut self) {
-        for arguments in [format!("address add {}/32 dev lo", SERVER.address), "link set lo up".to_owned()] {
-            // A child starts in the namespaces of the thread that starts it.
-            let status = Command::new("ip").args(arguments.split(' ')).status().expect("cannot run `ip`");
-            assert!(status.success(), "ip {arguments}: {status}");
-        }
-    }
-
-    /// Publishes `ring`, of which this node is the first member.
+    /// Puts `ring` in force.
     pub fn publish(&mut self, ring: &Ring, secrets: Secrets) {
-        let service = Service {
-            address: mapped(SERVER.address.octets()),
-            port: SERVER.port,
-            parameter: PARAMETER.to_vec(),
-            mss: MSS,
-        };
-        let this = This::of(&ring.members()[0]);
-        let state = State { ring, previous: None, this, tunnel_port: TUNNEL_PORT, secrets, services: &[service] };
-        publish(&mut self.dataplane.maps, &state).unwrap();
+        self.0.publish(ring, secrets).unwrap();
     }
 
     /// Runs `steer` on a frame.
-    pub fn run(&mut self, frame: &[u8]) -> Outcome {
-        let before = self.stats();
-        let (action, frame) = self.run_uncounted(frame);
-        let counted = self.stats().since(&before).named().filter(|(_, count)| *count != 0).collect();
-        Outcome { action, frame, counted }
+    #[track_caller]
+    pub fn run(&mut self, frame: &[u8]) -> Outcome<Action> {
+        self.steer(frame, Arrival::Edge).unwrap()
     }
 
-    /// Runs `steer` on a frame without a look at the counters, which takes longer than the run.
-    pub fn run_uncounted(&mut self, frame: &[u8]) -> (Action, Vec<u8>) {
-        let mut output = [0; 3_000];
-        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut output), ..TestRunOptions::default() };
-        let result = self.dataplane.steer().test_run(options).unwrap();
-        let action = match result.return_value {
-            1 => Action::Drop,
-            2 => Action::Pass,
-            3 => Action::Transmit,
-            4 => Action::Redirect,
-            other => panic!("XDP action {other} for {frame:02x?}"),
-        };
-        (action, output[..result.data_size_out as usize].to_vec())
+    /// Runs `steer` on a packet.
+    #[track_caller]
+    pub fn packet(&mut self, packet: &[u8]) -> Outcome<Action> {
+        self.run(&frame(packet))
     }
 
-    fn stats(&self) -> Stats {
-        self.dataplane.maps.stats().unwrap()
+    /// Runs `steer` on a segment.
+    #[track_caller]
+    pub fn segment(&mut self, segment: &Segment) -> Outcome<Action> {
+        self.packet(&segment.to_bytes())
     }
 
     /// Has `from` dial, and gives the cookie it is answered with.
     #[track_caller]
-    pub fn dial(&mut self, from: End, isn: u32) -> u32 {
-        let answer = self.run(&syn(from, isn, &[]).frame());
+    pub fn dial(&mut self, from: SocketAddr, isn: u32) -> u32 {
+        let answer = self.segment(&syn(from, isn));
         answer.assert(Action::Transmit, &["syn_answered"]);
-        let answer = receive(&answer.frame);
-        assert_eq!((answer.flags, answer.acknowledgement), (SYN | ACK, isn.wrapping_add(1)));
+        let answer = segment_in(&answer.frame);
+        assert_eq!((answer.flags, answer.acknowledgement), (Flags::SYN | Flags::ACK, isn.wrapping_add(1)));
         answer.sequence
     }
 
     /// Has `from` dial and send `payload` in its first segment.
     #[track_caller]
-    pub fn open(&mut self, from: End, payload: &[u8]) -> Outcome {
+    pub fn open(&mut self, from: SocketAddr, payload: &[u8]) -> Outcome<Action> {
         let cookie = self.dial(from, ISN);
-        self.run(&first(from, ISN, cookie, payload).frame())
+        self.segment(&first(from, ISN, cookie, payload))
     }
 
     /// The flow of `from`, if there is one.
-    pub fn flow(&self, from: End) -> Option<Flow> {
+    pub fn flow(&self, from: SocketAddr) -> Option<Flow> {
         match self.dataplane.maps.flows.get(&flow_key(from), 0) {
             Ok(flow) => Some(flow),
             Err(aya::maps::MapError::KeyNotFound) => None,
@@ -235,7 +310,7 @@ impl Node {
 
     /// Removes the flow of `from`, and gives it.
     #[track_caller]
-    pub fn take_flow(&mut self, from: End) -> Flow {
+    pub fn take_flow(&mut self, from: SocketAddr) -> Flow {
         let flow = self.flow(from).expect("no flow was bound");
         self.dataplane.maps.flows.remove(&flow_key(from)).unwrap();
         flow
@@ -247,35 +322,25 @@ impl Node {
     }
 }
 
-fn flow_key(from: End) -> FlowKey {
-    // The only service has the number 1.
-    FlowKey { client: mapped(from.address.octets()), client_port: from.port, service: 1 }
+/// Services are published in the order of the families, and numbered from 1.
+fn flow_key(from: SocketAddr) -> FlowKey {
+    let (client, service) = match from.ip() {
+        IpAddr::V4(address) => (mapped(address.octets()), 1),
+        IpAddr::V6(address) => (Address::from(address.octets()), 2),
+    };
+    FlowKey { client, client_port: from.port(), service }
 }
 
-/// A SYN.
-pub fn syn(from: End, isn: u32, options: &[u8]) -> Segment {
-    Segment {
-        from,
-        to: SERVER,
-        flags: SYN,
-        sequence: isn,
-        acknowledgement: 0,
-        options: options.to_vec(),
-        payload: Vec::new(),
-    }
-}
+/// A cookie slot of 17 ms, for tests that see cookies expire.
+pub const SHORT_SLOT: u8 = 24;
 
-/// The segment that follows a SYN answered with `cookie`.
-pub fn first(from: End, isn: u32, cookie: u32, payload: &[u8]) -> Segment {
-    Segment {
-        from,
-        to: SERVER,
-        flags: ACK | if payload.is_empty() { 0 } else { PSH },
-        sequence: isn.wrapping_add(1),
-        acknowledgement: cookie.wrapping_add(1),
-        options: Vec::new(),
-        payload: payload.to_vec(),
-    }
+/// Keeps this thread on the CPU it is on: what programs remember they remember on each CPU for itself.
+pub fn stay_on_this_cpu() {
+    let mut cpus = CpuSet::new();
+    // SAFETY: no arguments, no preconditions.
+    let cpu = unsafe { libc::sched_getcpu() };
+    cpus.set(usize::try_from(cpu).expect("a CPU has a number")).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
 }
 
 /// Runs a property on a node.
@@ -288,26 +353,5 @@ pub fn property<S: Strategy>(node: Node, cases: u32, strategy: S, check: impl Fn
     });
     if let Err(error) = outcome {
         panic!("{error}");
-    }
-}
-
-/// A BPF file system, seen by this thread only.
-struct Bpffs(TempDir);
-
-impl Bpffs {
-    fn mount() -> Self {
-        let nothing = None::<&str>;
-        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), nothing).unwrap();
-        Self(directory)
-    }
-}
-
-impl Drop for Bpffs {
-    fn drop(&mut self) {
-        if let Err(error) = umount2(self.0.path(), MntFlags::MNT_DETACH) {
-            eprintln!("cannot unmount {}: {error}", self.0.path().display());
-        }
     }
 }
