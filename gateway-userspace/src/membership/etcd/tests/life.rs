@@ -1,7 +1,10 @@
 //! What a fleet does by itself, and what operators do to it.
 
 use super::*;
-use crate::membership::object::RingObject;
+use crate::{
+    membership::object::RingObject,
+    ring::{Epoch, fixtures},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_drains_says_so() {
@@ -75,16 +78,26 @@ async fn a_ring_that_is_lost_is_written_again() {
 /// Agents that were all started anew go on from the ring that was in force, though etcd knows nothing of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn epochs_go_on_after_etcd_was_replaced() {
-    let (fleet, nodes) = fleet_of(2, 600).await;
-    let ring = nodes[1].last().unwrap().clone();
-    drop((fleet, nodes));
-    let mut fleet = Fleet::<false>::start().await;
-    let config = fleet.config(fleet.server.url(), 600);
-    let mut source = Box::new(fleet.node(config));
-    source.remember(ring.clone());
-    let mut node = Following::start(source);
-    let again = node.ring(|_| true).await;
-    assert_eq!((again.epoch(), again.digest()), (ring.epoch(), ring.digest()));
+    let members = ["node-1:88", "node-2:88"].iter().zip(201..);
+    let members = members
+        .map(|(identity, last)| Member { address: address(last), ..fixtures::member(u16::from(last), identity) });
+    let ring = Ring::new(Epoch(7), Algorithm::OpenIm, members.collect()).unwrap();
+    // One that knows nothing, and one that has begun anew.
+    for older in [None, Some(Ring::new(Epoch(1), Algorithm::OpenIm, vec![fixtures::member(9, "b:88")]).unwrap())] {
+        let mut fleet = Fleet::<false>::start().await;
+        if let Some(older) = older {
+            fleet.client.put("/fleet/ring", RingObject::from(older).to_text(), None).await.unwrap();
+        }
+        let config = fleet.config(fleet.server.url(), 600);
+        let mut source = Box::new(fleet.node(config));
+        source.remember(ring.clone());
+        let mut node = Following::start(source);
+        let Event::Ring(first) = node.next().await else { panic!("no ring") };
+        assert_eq!((first.epoch(), first.digest()), (ring.epoch(), ring.digest()));
+        fleet
+            .wait_until("/fleet/ring", |text| text.is_some_and(|text| text.contains(&ring.digest().to_string())))
+            .await;
+    }
 }
 
 /// An operator may write the ring, too: with a higher epoch, and without a digest.
@@ -134,6 +147,21 @@ async fn an_announcement_that_cannot_be_read_is_told() {
     fleet.client.put("/fleet/members/b:88", "hello", None).await.unwrap();
     let trouble = nodes[0].trouble().await;
     assert!(trouble.starts_with("the key /fleet/members/b:88 in etcd announces no node: "), "{trouble}");
+    nodes[0].silence().await;
     fleet.client.delete("/fleet/members/b:88", None).await.unwrap();
     assert!(matches!(nodes[0].next().await, Event::Well));
+}
+
+/// More at once than etcd takes conditions in a transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_vanish_at_once_leave_the_ring() {
+    let (mut fleet, mut nodes) = fleet_of(1, 0).await;
+    for last in 1..=200 {
+        let value = format!("{{\"address\":\"{}\"}}", address(last));
+        fleet.client.put(format!("/fleet/members/many-{last}:88"), value, None).await.unwrap();
+    }
+    nodes[0].ring(|ring| ring.members().len() == 201).await;
+    let prefix = etcd_client::DeleteOptions::new().with_prefix();
+    fleet.client.delete("/fleet/members/many-", Some(prefix)).await.unwrap();
+    nodes[0].ring(|ring| ring.members().len() == 1).await;
 }
