@@ -93,6 +93,11 @@ pub enum Problem {
     /// Not a URL of etcd.
     #[error("the endpoint {0:?} must be a URL such as \"http://198.51.100.5:2379\" or \"https://etcd.example:2379\"")]
     Endpoint(String),
+    /// Certificates, and an endpoint that would not use them.
+    #[error(
+        "the endpoint {0:?} would be talked to in the clear although there is a `ca_file`; write https, or remove that"
+    )]
+    PlainEndpoint(String),
     /// A prefix that would mix our keys with others.
     #[error("the prefix {0:?} must begin and end with a slash, such as \"/ringsteer/\"")]
     Prefix(String),

@@ -512,6 +512,15 @@ fn membership_by_etcd() {
             "line 10: `source = \"etcd\"` needs `password_file`: the file with the password of `username`",
         ),
         (
+            "source = \"etcd\"\nendpoints = [\"https://a\"]",
+            "line 10: `source = \"etcd\"` needs `ca_file`: whose certificates to trust, for `https`",
+        ),
+        (
+            "source = \"etcd\"\nendpoints = [\"https://a\", \"http://b\"]\nca_file = \"/ca.pem\"",
+            "line 11: the endpoint \"http://b\" would be talked to in the clear although there is a `ca_file`; write https, or \
+             remove that",
+        ),
+        (
             "source = \"etcd\"\nendpoints = [\"http://a\"]\nservice = \"u\"",
             "line 12: `service` means nothing with `source = \"etcd\"`; remove it, or choose the source it belongs to",
         ),

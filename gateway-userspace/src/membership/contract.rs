@@ -43,16 +43,32 @@ pub(crate) trait Store: Sized {
 pub(crate) struct Following {
     events: mpsc::Receiver<Event>,
     task: JoinHandle<()>,
-    /// Kept: whoever drops it says that the node is gone.
-    _state: watch::Sender<MemberState>,
+    state: watch::Sender<MemberState>,
     last: Option<Ring>,
 }
 
 impl Following {
+    /// Ends without a word, as a process that is killed.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        // It has ended when the task says so.
+        let _ = self.task.await;
+    }
+
     pub(crate) fn start(source: Box<dyn Source>) -> Self {
-        let (_state, state) = watch::channel(MemberState::Active);
+        let (sender, state) = watch::channel(MemberState::Active);
         let (told, events) = mpsc::channel(64);
-        Self { events, task: tokio::spawn(source.follow(state, told)), _state, last: None }
+        Self { events, task: tokio::spawn(source.follow(state, told)), state: sender, last: None }
+    }
+
+    /// The ring told last.
+    pub(crate) fn last(&self) -> Option<&Ring> {
+        self.last.as_ref()
+    }
+
+    /// Tells the source that this node's state is another one.
+    pub(crate) fn set_state(&self, state: MemberState) {
+        self.state.send_replace(state);
     }
 
     /// The next event. Rings must come in order.
@@ -160,7 +176,7 @@ pub(crate) async fn a_broken_ring_changes_nothing<S: Store>() {
     following.silence().await;
     store.mend().await;
     match following.next().await {
-        Event::Well => assert_eq!(following.last.as_ref().unwrap().epoch(), before.epoch()),
+        Event::Well => assert_eq!(following.last().unwrap().epoch(), before.epoch()),
         Event::Ring(_) => {}
         Event::Trouble(what) => panic!("still in trouble: {what}"),
     }
@@ -175,7 +191,7 @@ pub(crate) async fn an_outage_changes_nothing<S: Store>() {
     let before = following.ring_with(&store, &["a:88"]).await;
     store.cut().await;
     following.trouble().await;
-    assert_eq!(following.last.as_ref().unwrap().epoch(), before.epoch());
+    assert_eq!(following.last().unwrap().epoch(), before.epoch());
     following.silence().await;
     store.restore().await;
     assert!(matches!(following.next().await, Event::Well | Event::Ring(_)));
@@ -212,7 +228,7 @@ pub(crate) async fn it_ends_when_nobody_listens<S: Store>() {
     store.set_members(&["a:88"]).await;
     let mut following = Following::start(store.source());
     following.ring_with(&store, &["a:88"]).await;
-    let Following { events, task, _state, .. } = following;
+    let Following { events, task, .. } = following;
     drop(events);
     timeout(PATIENCE, task).await.expect("it ends").expect("without a panic");
 }

@@ -7,6 +7,8 @@ use crate::ring::{Digest, Epoch, Ring};
 #[derive(Debug, Default)]
 pub struct Order {
     ring: Option<(Epoch, Digest)>,
+    /// What was in force before.
+    known: Option<(Epoch, Digest)>,
     trouble: Option<String>,
     /// Whether that trouble is that the source cannot be reached.
     outage: bool,
@@ -15,6 +17,11 @@ pub struct Order {
 // === impl Order ===
 
 impl Order {
+    /// This ring was in force before: where rings are written by nodes, only it and newer ones are told.
+    pub fn remember(&mut self, ring: &Ring) {
+        self.known = Some((ring.epoch(), ring.digest()));
+    }
+
     /// A ring was found. `place` says where, for people.
     pub fn found(&mut self, ring: Ring, place: &str) -> Option<Event> {
         let name = (ring.epoch(), ring.digest());
@@ -37,10 +44,12 @@ impl Order {
     }
 
     /// A ring was found where rings are written by nodes: an older one is nothing to tell, for those who know a newer one will
-    /// write that.
+    /// write that. Whether all is well otherwise is for [`well`](Self::well) to say.
     pub fn newer(&mut self, ring: &Ring) -> Option<Event> {
-        match self.ring {
-            Some((epoch, digest)) if ring.epoch() <= epoch && (ring.epoch(), ring.digest()) != (epoch, digest) => None,
+        let name = (ring.epoch(), ring.digest());
+        match (self.ring, self.known) {
+            (Some((epoch, _)), _) if name.0 <= epoch => None,
+            (_, Some(known)) if name.0 <= known.0 && name != known => None,
             _ => self.found(ring.clone(), ""),
         }
     }
@@ -129,9 +138,15 @@ mod tests {
         assert_eq!(words(order.unreachable("refused".into())), "refused");
         assert_eq!(words(order.well()), "well");
         assert_eq!(words(order.unreachable("refused".into())), "refused");
-        // Where nodes write the rings, an older one is nothing to tell.
+        // Where nodes write the rings, an older one is nothing to tell, and no trouble is over because a ring is there.
         assert_eq!(words(order.newer(&ring(2, one))), "nothing");
-        assert_eq!(words(order.newer(&ring(4, two))), "well");
+        assert_eq!(words(order.newer(&ring(4, two))), "nothing");
+        assert_eq!(words(order.well()), "well");
+        let mut order = Order::default();
+        order.remember(&ring(4, two));
+        assert_eq!(words(order.newer(&ring(3, one))), "nothing");
+        assert_eq!(words(order.newer(&ring(4, one))), "nothing");
+        assert_eq!(words(order.newer(&ring(4, two))), "ring 4");
         // A new epoch is told also if nothing else is new.
         assert_eq!(found(&mut order, ring(5, two)), "ring 5");
     }

@@ -120,7 +120,7 @@ fn etcd(file: file::Membership) -> Checked<Etcd> {
                 }
             })
         })
-        .collect::<Checked<_>>()?;
+        .collect::<Checked<Vec<String>>>()?;
     let prefix = file.prefix.map(|prefix| {
         located(prefix, |text| {
             let good = text.len() > 2 && text.starts_with('/') && text.ends_with('/');
@@ -134,6 +134,15 @@ fn etcd(file: file::Membership) -> Checked<Etcd> {
         (None, Some(_)) => return missing(&file.source, "username", "whose password is in `password_file`"),
     };
     let tls = tls(&file.source, file.ca_file, file.cert_file, file.key_file)?;
+    for endpoint in &endpoints {
+        match (endpoint.starts_with("https://"), &tls) {
+            (true, None) => return missing(&file.source, "ca_file", "whose certificates to trust, for `https`"),
+            (false, Some(_)) => {
+                return Err(Located { problem: Problem::PlainEndpoint(endpoint.clone()), span: Some(span) });
+            }
+            _ => {}
+        }
+    }
     Ok(Etcd {
         endpoints,
         prefix: prefix.transpose()?.unwrap_or_else(|| "/ringsteer/".into()),

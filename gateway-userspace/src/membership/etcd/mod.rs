@@ -79,7 +79,9 @@ impl EtcdSource {
 
     async fn run(self, state: watch::Receiver<MemberState>, told: mpsc::Sender<Event>) {
         let mut reconciler = Reconciler::new(self.config.new_ring);
+        let mut order = Order::default();
         if let Some(ring) = self.known {
+            order.remember(&ring);
             reconciler.remember(ring);
         }
         let mut running = Running {
@@ -87,7 +89,7 @@ impl EtcdSource {
             this: self.this,
             state,
             told: told.clone(),
-            order: Order::default(),
+            order,
             reconciler,
             jitter: Jitter::random(),
             started: Instant::now(),

@@ -1,18 +1,21 @@
 //! The etcd source with a real etcd: the contract, and what only etcd can do to it.
 
+mod access;
+mod life;
+mod mishaps;
 mod server;
 
 use std::collections::BTreeMap;
 
-use etcd_client::{Client, CompactionOptions, GetOptions, PutOptions, Txn, TxnOp};
-use tokio::{sync::watch, time::timeout};
+use etcd_client::{Client, EventType, Txn, TxnOp, WatchOptions};
+use tokio::time::timeout;
 
 use self::server::{Proxy, Server, Way};
 use super::*;
 use crate::{
     config::NewRing,
     membership::contract::{Following, PATIENCE, Store, contract},
-    ring::{Algorithm, Epoch, Identity, NodeAddress},
+    ring::{Algorithm, Identity, Member, NodeAddress},
 };
 
 /// A fleet's etcd; some of the nodes reach it by a way that can be cut: `CUT` says how.
@@ -70,23 +73,36 @@ impl<const SILENT: bool> Fleet<SILENT> {
         read.kvs().first().map(|found| found.value_str().unwrap().to_owned())
     }
 
+    /// The lease that the key is bound to, if it is there.
+    async fn lease(&mut self, key: &str) -> Option<i64> {
+        self.client.get(key, None).await.unwrap().kvs().first().map(|found| found.lease())
+    }
+
     /// Revision of the ring key's last change.
     async fn ring_revision(&mut self) -> i64 {
         self.client.get("/fleet/ring", None).await.unwrap().kvs()[0].mod_revision()
     }
 
-    /// Waits until the key is there, or until it is not, beginning with how it is now.
+    /// Waits until the key is there, or until it is not.
     async fn wait_for(&mut self, key: &str, there: bool) {
+        self.wait_until(key, |value| value.is_some() == there).await;
+    }
+
+    /// Waits until the key's value, if it is there, `is_it`; it may be already.
+    async fn wait_until(&mut self, key: &str, is_it: impl Fn(Option<&str>) -> bool) {
         let now = self.client.get(key, None).await.unwrap();
-        if now.kvs().is_empty() != there {
+        if is_it(now.kvs().first().map(|found| found.value_str().unwrap())) {
             return;
         }
-        let from = etcd_client::WatchOptions::new().with_start_revision(now.header().unwrap().revision() + 1);
+        let from = WatchOptions::new().with_start_revision(now.header().unwrap().revision() + 1);
         let mut watch = self.client.watch(key, Some(from)).await.unwrap();
-        let wanted = if there { etcd_client::EventType::Put } else { etcd_client::EventType::Delete };
+        let is_that = |event: &etcd_client::Event| match event.event_type() {
+            EventType::Put => is_it(Some(event.kv().unwrap().value_str().unwrap())),
+            EventType::Delete => is_it(None),
+        };
         let changed = async {
             while let Some(message) = watch.message().await.unwrap() {
-                if message.events().iter().any(|event| event.event_type() == wanted) {
+                if message.events().iter().any(is_that) {
                     return;
                 }
             }
@@ -142,6 +158,21 @@ impl<const SILENT: bool> Store for Fleet<SILENT> {
     async fn restore(&mut self) {
         self.proxy.set(Way::Open);
     }
+}
+
+/// A fleet of so many nodes that reach etcd directly, with a ring of all of them.
+async fn fleet_of(nodes: usize, grace_s: u32) -> (Fleet<false>, Vec<Following>) {
+    let mut fleet = Fleet::start().await;
+    let mut followings: Vec<_> = (0..nodes).map(|_| fleet.direct(grace_s)).collect();
+    for following in &mut followings {
+        following.ring_with(&fleet, &[]).await;
+    }
+    (fleet, followings)
+}
+
+/// The member of that name.
+fn member<'ring>(ring: &'ring Ring, identity: &str) -> Option<&'ring Member> {
+    ring.members().iter().find(|member| member.identity.as_str() == identity)
 }
 
 type Etcd3 = Fleet<false>;

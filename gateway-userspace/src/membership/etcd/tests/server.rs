@@ -73,7 +73,7 @@ impl Server {
     }
 
     pub(super) fn url(&self) -> String {
-        format!("http://{}", self.clients)
+        format!("{}://{}", scheme(&self.extra), self.clients)
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -112,10 +112,13 @@ fn free_address() -> SocketAddr {
     StdListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap()
 }
 
+fn scheme(arguments: &[String]) -> &'static str {
+    if arguments.iter().any(|argument| argument.starts_with("--cert-file")) { "https" } else { "http" }
+}
+
 /// Starts etcd and waits until it serves; none if it ends before.
 fn run(data: &std::path::Path, clients: SocketAddr, peers: SocketAddr, extra: &[String]) -> Option<Child> {
-    let scheme = if extra.iter().any(|argument| argument.starts_with("--cert-file")) { "https" } else { "http" };
-    let (clients, peers) = (format!("{scheme}://{clients}"), format!("http://{peers}"));
+    let (clients, peers) = (format!("{}://{clients}", scheme(extra)), format!("http://{peers}"));
     let mut process = Command::new("etcd")
         .args(["--name", "test", "--data-dir"])
         .arg(data)
