@@ -30,6 +30,14 @@ impl Spread {
     pub fn fraction(&mut self) -> f64 {
         (self.number() >> 11) as f64 / (1u64 << 53) as f64
     }
+
+    /// Puts `items` into random order (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            // The remainder favours small numbers by less than one in 2³² for any length that fits in memory.
+            items.swap(last, (self.number() % (last as u64 + 1)) as usize);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -45,8 +53,17 @@ mod tests {
     }
 
     #[test]
-    fn fractions_are_fractions() {
-        let mut spread = Spread::new(3);
-        assert!((0..1000).all(|_| (0.0..1.0).contains(&spread.fraction())));
+    fn shuffling_keeps_everything_and_its_seed() {
+        let shuffled = |seed| {
+            let mut items: Vec<u32> = (0..1000).collect();
+            Spread::new(seed).shuffle(&mut items);
+            items
+        };
+        assert_eq!(shuffled(1), shuffled(1));
+        assert_ne!(shuffled(1), shuffled(2));
+        let mut sorted = shuffled(1);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..1000).collect::<Vec<_>>());
+        assert!((0..1000).all(|_| (0.0..1.0).contains(&Spread::new(3).fraction())));
     }
 }

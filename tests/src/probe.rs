@@ -123,6 +123,21 @@ impl Probe {
         }
     }
 
+    /// Waits for the connection to end, without a word, and gives how it ended: none if in order.
+    ///
+    /// # Errors
+    /// If something is said instead, or nothing happens.
+    pub fn wait_for_end(&mut self) -> Result<Option<io::ErrorKind>> {
+        match self.stream.read(&mut [0]) {
+            Ok(0) => Ok(None),
+            Ok(_) => bail!("the other side said something"),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                bail!("the connection did not end")
+            }
+            Err(error) => Ok(Some(error.kind())),
+        }
+    }
+
     /// The local port.
     pub fn port(&self) -> u16 {
         self.local.port()

@@ -7,6 +7,17 @@ macro_rules! counters {
         /// Counted since the agent's start.
         #[derive(Debug, Default)]
         pub(super) struct Counters { $($(#[doc = $doc])* pub(super) $name: Counter,)* }
+
+        /// The counts at one moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub(super) struct Counts { $($(#[doc = $doc])* pub(super) $name: u64,)* }
+
+        impl Counters {
+            /// The counts now.
+            pub(super) fn counts(&self) -> Counts {
+                Counts { $($name: self.$name.0.load(Ordering::Relaxed)),* }
+            }
+        }
     };
 }
 
@@ -17,6 +28,10 @@ counters! {
     walk_errors,
     /// Flows removed because they had ended.
     flows_ended,
+    /// Clients told that the node of their connection is gone.
+    clients_reset,
+    /// Clients that could not be told.
+    reset_errors,
 }
 
 /// One of them.

@@ -13,6 +13,7 @@
 //! * [`desk`]: answers what is asked on the control socket;
 //! * [`neighbours`]: keeps the link-layer addresses of the other nodes known;
 //! * [`flows`]: removes flows that have ended;
+//! * [`orphans`]: tells clients whose node is gone;
 //! * [`shared`], [`counters`]: what all of these share.
 //!
 //! Stopping the agent stops none of the steering (promise 4): programs, maps and links stay pinned until `uninstall`.
@@ -27,6 +28,7 @@ mod keeper;
 mod last_ring;
 mod load;
 mod neighbours;
+mod orphans;
 mod peers;
 mod prepare;
 mod readiness;
@@ -36,7 +38,10 @@ mod translate;
 use std::{
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -112,6 +117,7 @@ impl Args {
             gateway: Mutex::default(),
             network: OnceLock::new(),
             counters: counters::Counters::default(),
+            stopping: AtomicBool::new(false),
         };
         let agent = Arc::new(agent);
         let mut keeper = Keeper::new(Arc::clone(&agent));
@@ -138,6 +144,7 @@ impl Args {
             tokio::spawn(control::serve(listener, served, until_stopped)),
             tokio::spawn(follow_log(logger)),
             tokio::spawn(flows::keep(Arc::clone(&agent))),
+            tokio::spawn(orphans::keep(Arc::clone(&agent))),
             tokio::spawn(neighbours::keep(others(&agent.in_force))),
             tokio::spawn(peers::start(&agent, &secrets)),
             tokio::spawn(source.follow(state, tell)),
@@ -159,6 +166,7 @@ impl Args {
             }
         }
         drop(stop);
+        agent.stopping.store(true, Ordering::Relaxed);
         for task in tasks {
             task.abort();
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::AtomicBool},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Agent {
     pub(super) gateway: Mutex<Gateway>,
     pub(super) network: OnceLock<peer::Network>,
     pub(super) counters: Counters,
+    /// Set when the agent stops: threads that are at work end soon.
+    pub(super) stopping: AtomicBool,
 }
 
 /// Where rings come from.

@@ -69,7 +69,8 @@ impl Agent {
         Ok(Some(ring.algorithm().hash_key(user.as_bytes())))
     }
 
-    fn services(&self) -> Result<Services> {
+    /// The services by their numbers.
+    pub(in crate::agent) fn services(&self) -> Result<Services> {
         let config = self.config();
         let mut services = Services::new();
         for entry in self.readings.services.iter() {

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::task::spawn_blocking;
 
+pub(super) use self::flows::unmapped;
 use super::shared::Agent;
 use crate::{
     control::{Answer, Answers, Desk, Request, Rings},
