@@ -1,5 +1,5 @@
-//! A hundred ring changes under load: each new connection and push lands on its owner by a ring that was in force while it
-//! was made, never anywhere else. Keeps the promise *one ring*.
+//! A hundred ring changes under load: each new connection and push lands on its owner by a ring that was in force while
+//! it was made, never anywhere else. Keeps the promise *one ring*.
 //!
 //! Servers that are not ours say on which node a connection has landed, whatever anybody thinks of that; gateways, who
 //! check whether they own a user, are dialled beside them.
@@ -89,8 +89,8 @@ impl Times {
         self.rings.read().expect("nobody panics with it")[epoch as usize - 1].clone()
     }
 
-    /// Judges where `user` has landed, by the rings from the one confirmed when it was begun to the last written when it
-    /// was over.
+    /// Judges where `user` has landed, by the rings from the one confirmed when it was begun to the last written when
+    /// it was over.
     fn judge(&self, user: &str, lowest: u64, highest: u64, landing: Result<Landing>) -> Result<()> {
         let rings: Vec<Ring> = (lowest..=highest).map(|epoch| self.ring(epoch)).collect();
         let owners: Vec<_> = rings.iter().map(|ring| ring.owner(user.as_bytes())).collect();
@@ -291,8 +291,8 @@ fn every_new_connection_lands_on_an_owner_of_its_time(family: Family) -> Result<
     let [old, new] = [&times.torn[0], &times.torn[1]].map(|count| count.load(Ordering::Relaxed));
     let [orphaned, refused] = [&times.orphaned, &times.refused].map(|count| count.load(Ordering::Relaxed));
     println!(
-        "{dialled} dialled; of those whose owner changed meanwhile {old} with the old and {new} with the new one; {orphaned} \
-         on a node that left; {refused} refused by a gateway"
+        "{dialled} dialled; of those whose owner changed meanwhile {old} with the old and {new} with the new one; \
+         {orphaned} on a node that left; {refused} refused by a gateway"
     );
     if old + new == 0 {
         bail!("no connection was made while its owner changed: nothing was shown about changes");

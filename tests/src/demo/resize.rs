@@ -1,5 +1,5 @@
-//! The fleet grows from one node to all of them and shrinks to three, while connections arrive all the time: each has to
-//! be on its owner by the ring in force.
+//! The fleet grows from one node to all of them and shrinks to three, while connections arrive all the time: each has
+//! to be on its owner by the ring in force.
 
 use std::{
     fmt::{self, Display},
