@@ -8,7 +8,8 @@ use ringsteer_tests::{demo, lab::clean_up_on_interrupt};
 /// Show what ringsteer does, on real traffic between network namespaces
 ///
 /// First pushes are placed as OpenIM does it, by a ring that leaves out the port: most of them miss. Then the same
-/// pushes go through ringsteer. Exits non-zero if a single one of those misses.
+/// pushes go through ringsteer. In the end the fleet changes its size while new users arrive. Exits non-zero if a single
+/// push through ringsteer misses, or a single newcomer is not on the node that owns it.
 #[derive(Parser)]
 struct Args {
     /// Nodes, each with an agent and a gateway
@@ -30,10 +31,10 @@ fn main() -> ExitCode {
         Ok((report, right)) => {
             println!("{report}");
             if right {
-                println!("Every push reached its user.");
+                println!("Every push reached its user, every newcomer its owner.");
                 ExitCode::SUCCESS
             } else {
-                println!("FAILED: pushes were misrouted or lost.");
+                println!("FAILED: pushes or newcomers were misrouted or lost.");
                 ExitCode::FAILURE
             }
         }

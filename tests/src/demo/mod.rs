@@ -1,12 +1,14 @@
 //! The demo: a fleet, a thousand users with open websockets, a push to every one of them; first the original bug, then
-//! ringsteer.
+//! ringsteer; then the fleet changes its size while new users arrive.
 //!
 //! * [`users`]: the users and their connections;
 //! * [`pushes`]: pushes, and what became of them;
+//! * [`resize`]: one node, five, three, with connections arriving all the time;
 //! * [`report`]: the tables.
 
 pub mod pushes;
 pub mod report;
+pub mod resize;
 pub mod users;
 
 use std::time::Duration;
@@ -32,12 +34,13 @@ pub struct Size {
 /// How long a user waits for a push that was reported delivered.
 const ARRIVAL: Duration = Duration::from_secs(10);
 
-/// Runs it. `Ok(true)` if every push of the steered part arrived where its user is.
+/// Runs it. `Ok(true)` if every push of the steered part arrived where its user is, and every connection of the resized
+/// fleet is on its owner.
 pub fn run(size: Size, progress: impl Fn(&str)) -> Result<(report::Report, bool)> {
     progress(&format!("making the lab: {} nodes, clients, a router, a pusher, each a network namespace", size.nodes));
     let lab = Lab::builder().nodes(size.nodes).clients(1).build()?;
     progress("starting an agent and a gateway on each node");
-    let fleet = Fleet::start(&lab, &Options::default())?;
+    let fleet = Fleet::start(&lab, &Options { ring_file: true, ..Options::default() })?;
 
     progress(&format!("connecting {} users through {}", size.users, fleet.websocket()));
     let mut users = users::connect(&fleet, size.users)?;
@@ -65,7 +68,8 @@ pub fn run(size: Size, progress: impl Fn(&str)) -> Result<(report::Report, bool)
         "{arrived_before} users saw a push that {} were told of",
         before.delivered
     );
-    let right = after.delivered == size.users && arrived == size.users && after.misrouted == 0;
-    let report = report::Report::new(&fleet, &users, before, after, arrived, counters);
+    let resized = resize::run(&fleet, progress)?;
+    let right = after.delivered == size.users && arrived == size.users && after.misrouted == 0 && resized.is_right();
+    let report = report::Report::new(&fleet, &users, before, after, arrived, counters, resized);
     Ok((report, right))
 }

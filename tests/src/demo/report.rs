@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use ringsteer_ebpf::layout::stats::Stats;
 
-use super::{pushes::Outcome, users::Users};
+use super::{pushes::Outcome, resize, users::Users};
 use crate::fleet::Fleet;
 
 /// The measured figures.
@@ -22,6 +22,7 @@ pub struct Report {
     after: Outcome,
     arrived: usize,
     counters: Stats,
+    resized: resize::Outcome,
 }
 
 /// What is said about a node.
@@ -40,6 +41,7 @@ impl Report {
         after: Outcome,
         arrived: usize,
         counters: Stats,
+        resized: resize::Outcome,
     ) -> Self {
         let mut setup = users.setup.clone();
         setup.sort_unstable();
@@ -61,6 +63,7 @@ impl Report {
             after,
             arrived,
             counters,
+            resized,
         }
     }
 }
@@ -122,6 +125,6 @@ impl Display for Report {
         for (name, value) in self.counters.named().filter(|(_, value)| *value > 0) {
             writeln!(f, "  {name:<24} {value:>10}")?;
         }
-        Ok(())
+        write!(f, "\n{}", self.resized)
     }
 }
