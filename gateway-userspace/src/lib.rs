@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dataplane;
+pub mod doctor;
 pub mod gateway;
 pub mod membership;
 pub mod openim;

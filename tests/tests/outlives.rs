@@ -1,6 +1,7 @@
 //! The data path outlives the agent (promise 4), and what is pinned can be read by people.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use ringsteer::dataplane::maps::{LOG, PINNED};
 use ringsteer_tests::{
     fleet::{self, Fleet, Options as FleetOptions},
     lab::{Family, Host, INTERFACE, Lab},
@@ -207,6 +209,19 @@ fn every_pinned_map_shows_named_fields() -> Result<()> {
         ("secrets", &[], &["current", "previous"]),
         ("stats", &[], ringsteer_ebpf::layout::stats::Stats::NAMES),
     ];
+    // Every map but the ring, which is looked at below, and the log, which holds lines of text.
+    let covered = expected.iter().map(|(map, ..)| *map).chain(["ring", LOG]).collect::<BTreeSet<_>>();
+    ensure!(covered == PINNED.iter().copied().collect(), "pinned are {PINNED:?}, looked at are {covered:?}");
+    // The manual has a section for each, and in it a row for each field; counters are too many for that.
+    let manual = include_str!("../../docs/bpftool.md");
+    for (map, keys, values) in expected.iter().filter(|(map, ..)| *map != "stats") {
+        let start = manual.find(&format!("\n## `{map}`")).with_context(|| format!("docs/bpftool.md lacks {map}"))?;
+        let section = manual[start + 1..].split("\n## ").next().unwrap_or_default();
+        for field in keys.iter().chain(*values) {
+            let named = section.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{field}`")));
+            ensure!(named, "docs/bpftool.md does not explain {map}.{field}");
+        }
+    }
     for (map, keys, values) in expected {
         let dumped = dump(map)?;
         let entry = dumped.get(0).with_context(|| format!("{map} is empty"))?["formatted"].clone();

@@ -7,7 +7,6 @@ use tracing::{error, info, warn};
 
 use super::{
     following::{Following, Step},
-    host,
     in_force::InForce,
     last_ring,
     shared::{Agent, Source, lock, monotonic_ns},
@@ -17,6 +16,7 @@ use crate::{
     config::{self, Config},
     control::Publication,
     dataplane::publish::{self, State},
+    doctor::preflight,
     membership::Event,
     ring::Ring,
 };
@@ -144,7 +144,7 @@ impl Keeper {
             translate::check_nodes(ring)?;
         }
         if let Some(address) = in_force.address {
-            host::forwarding(config, address.ip())?;
+            preflight::forwarding(config, address.ip())?;
         }
         let services = translate::services(config)?;
         let secrets = config.secrets()?.to_kernel();

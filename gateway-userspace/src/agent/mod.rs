@@ -1,6 +1,5 @@
 //! The agent: from the configuration to running programs, and from the source of membership to the ring they steer by.
 //!
-//! * [`host`]: what the host must provide;
 //! * [`prepare`]: making a host ready, once;
 //! * [`load`]: loading the programs ahead of an agent with fewer rights;
 //! * [`translate`]: from the configuration's words to the maps';
@@ -22,7 +21,6 @@ mod counters;
 mod desk;
 mod flows;
 mod following;
-mod host;
 mod in_force;
 mod keeper;
 mod last_ring;
@@ -66,6 +64,7 @@ use crate::{
     config::{self, Config},
     control::{self, Gateways, Served},
     dataplane::{Dataplane, readings::Readings},
+    doctor::preflight,
     membership,
     ring::MemberState,
 };
@@ -94,7 +93,7 @@ impl Args {
     /// Runs until SIGTERM or SIGINT.
     pub async fn run(self) -> Result<()> {
         let config = Config::load(&self.config)?;
-        host::check(&config)?;
+        preflight::check(&config)?;
         let secrets = config.secrets()?;
         let mut source = membership::open(&config, &self.config)?;
         // Taken before anything is attached: a second agent on this node stops here.

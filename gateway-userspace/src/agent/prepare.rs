@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use tracing::info;
 
-use super::host;
 use crate::{
     config::{self, Config},
     dataplane::mount_bpf_file_system,
+    doctor::preflight,
 };
 
 /// Make this host ready to be a node: BPF file system, settings, virtual addresses
@@ -36,11 +36,11 @@ impl Prepare {
         if let Some(mounted) = mount_bpf_file_system(&config.node.pin_dir)? {
             info!("mounted a BPF file system on {}", mounted.display());
         }
-        host::check(&config)?;
-        host::forwarding(&config, address(&config)?)?;
+        preflight::check(&config)?;
+        preflight::forwarding(&config, address(&config)?)?;
         // Every node has the virtual addresses, and none may answer for them: who gets their packets is for the
         // network's routes to say. Before the addresses, so that no question is ever answered.
-        host::silence_arp()?;
+        preflight::silence_arp()?;
         for service in &config.services {
             put_on_lo(service.address.ip()).await?;
         }

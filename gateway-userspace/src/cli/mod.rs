@@ -2,11 +2,13 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `doctor` | whether this host is fit to steer |
 //! | `node` | the agent of this node, for the subcommands that ask it |
 //! | `output` | facts, tables, JSON, exit codes |
 //! | `ring` | rings to look at, to compare, to try changes on |
 //! | `status` | what runs on this node |
 
+mod doctor;
 mod node;
 mod output;
 mod ring;
@@ -39,6 +41,7 @@ enum Command {
     Gateway(gateway::Args),
     Status(status::Args),
     Ring(ring::Args),
+    Doctor(doctor::Args),
     Uninstall(agent::Uninstall),
 }
 
@@ -65,6 +68,7 @@ fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Gateway(args) => runtime.block_on(args.run())?,
         Command::Status(args) => runtime.block_on(args.run())?,
         Command::Ring(args) => return runtime.block_on(args.run()),
+        Command::Doctor(args) => return runtime.block_on(args.run()),
         Command::Uninstall(args) => runtime.block_on(args.run())?,
     }
     Ok(Verdict::Fine)

@@ -194,6 +194,23 @@ impl Config {
             previous: self.previous.as_ref().map(SecretSource::read).transpose()?,
         })
     }
+
+    /// The files that hold them.
+    pub fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        self.secret_sources().filter_map(|source| match source {
+            SecretSource::File(path) => Some(path.as_path()),
+            SecretSource::Inline(_) => None,
+        })
+    }
+
+    /// Whether one of them stands in the configuration itself.
+    pub fn holds_secrets(&self) -> bool {
+        self.secret_sources().any(|source| matches!(source, SecretSource::Inline(_)))
+    }
+
+    fn secret_sources(&self) -> impl Iterator<Item = &SecretSource> {
+        [&self.current].into_iter().chain(&self.previous)
+    }
 }
 
 /// The ring in a file that holds nothing else.

@@ -200,7 +200,7 @@ fn open(path: &Path) -> Result<Option<FdLink>> {
 }
 
 /// All links pinned in a directory.
-fn link_pins(directory: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn link_pins(directory: &Path) -> Result<Vec<PathBuf>> {
     pins::starting_with(directory, &["steer-", "admit-"])
 }
 

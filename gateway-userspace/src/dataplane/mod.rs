@@ -12,6 +12,7 @@
 //! * [`element`]: reading a large element of a map;
 //! * [`numbers`]: which number a service has;
 //! * [`readings`], [`walk`]: reading the maps beside whoever writes them; walking the flow table;
+//! * [`inspect`]: what is pinned, for those who only look;
 //! * [`ageing`]: which flows have ended.
 //!
 //! Promise 4, *the data path outlives the agent*, lives here: everything is pinned, a restart adopts what is pinned and
@@ -21,6 +22,7 @@ pub mod ageing;
 pub mod attach;
 mod btf;
 mod element;
+pub mod inspect;
 pub mod kernel_types;
 pub mod maps;
 pub mod numbers;

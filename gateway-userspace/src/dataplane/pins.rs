@@ -101,11 +101,8 @@ impl Pins {
             let path = self.directory.join(name);
             let pinned =
                 MapInfo::from_pin(&path).with_context(|| format!("cannot open the pinned map {}", path.display()))?;
-            let same = pinned.map_type()? as u32 == wanted.map_type()
-                && pinned.key_size() == wanted.key_size()
-                && pinned.value_size() == wanted.value_size();
             ensure!(
-                same,
+                fits(&pinned, wanted)?,
                 "the pinned map {} has another layout than this version's (keys of {} bytes instead of {}, values of {} instead of {}). \
                  It belongs to another version of ringsteer: run `ringsteer uninstall` first; live connections end then",
                 path.display(),
@@ -155,8 +152,15 @@ pub fn mount_bpf_file_system(pin_dir: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(above.to_owned()))
 }
 
+/// Whether a pinned map is laid out as the object wants it.
+pub(super) fn fits(pinned: &MapInfo, wanted: &aya_obj::Map) -> Result<bool> {
+    Ok(pinned.map_type()? as u32 == wanted.map_type()
+        && pinned.key_size() == wanted.key_size()
+        && pinned.value_size() == wanted.value_size())
+}
+
 /// Whether a directory lies on a BPF file system.
-fn is_bpffs(directory: &Path) -> Result<bool> {
+pub(super) fn is_bpffs(directory: &Path) -> Result<bool> {
     let found =
         nix::sys::statfs::statfs(directory).with_context(|| format!("cannot look at {}", directory.display()))?;
     Ok(found.filesystem_type() == nix::sys::statfs::FsType(libc::BPF_FS_MAGIC as _))

@@ -48,7 +48,7 @@ pub fn lacking(needed: &[Capability]) -> Vec<Capability> {
 }
 
 /// The set in effect, from the text of `/proc/self/status` (proc_pid_status(5)).
-fn effective(status: &str) -> Option<u64> {
+pub fn effective(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }

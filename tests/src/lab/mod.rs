@@ -31,7 +31,7 @@ mod runtime;
 pub mod state;
 pub mod temper;
 mod topology;
-pub(crate) mod xdp_pass;
+pub mod xdp_pass;
 
 pub use detour::Detour;
 pub use etcd::Etcd;
