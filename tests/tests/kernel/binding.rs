@@ -1,8 +1,8 @@
 //! State appears with a valid cookie *and* data; and nothing that is forged breaks a live flow.
 
 use ringsteer_ebpf::{
-    crc32,
-    layout::{flow::Flow, secret::Secrets},
+    cookie, crc32,
+    layout::{flow::Flow, mapped, secret::Secrets},
 };
 
 use crate::{
@@ -132,6 +132,34 @@ fn cookies_of_both_secrets_are_valid_and_of_no_other() {
     let outcome = node.run(&segment);
     assert_ne!(outcome.action, Action::Pass);
     assert_eq!(node.flows(), 0);
+}
+
+/// The cookie fits the 4-tuple under the new secret by chance: that must not hide what it proves under the old one.
+#[test]
+fn a_chance_fit_under_the_new_secret_hides_nothing() {
+    let ring = ring_among(1);
+    let mut node = Node::in_ring(&ring);
+    let from = client(40_000);
+    let cookie = node.dial(from, ISN);
+    let segment = first(from, ISN, cookie, &request_of("u1"));
+    let tuple = cookie::Tuple {
+        client: mapped(from.address.octets()),
+        server: mapped(SERVER.address.octets()),
+        client_port: from.port,
+        server_port: SERVER.port,
+    };
+    let clock = nix::time::clock_gettime(nix::time::ClockId::CLOCK_TAI).unwrap();
+    let now = ((clock.tv_sec() as u64 * 1_000_000_000 + clock.tv_nsec() as u64) >> cookie::DEFAULT_SLOT_SHIFT) as u32;
+    let slot = cookie::slot_of(cookie.wrapping_add(1), now).unwrap();
+    let early = |&current: &[u64; 2]| {
+        let key = Secrets { current, previous: current }.current();
+        cookie::check_one(key, &tuple, slot, ISN.wrapping_add(1), cookie.wrapping_add(1)) == cookie::Verdict::Early
+    };
+    let next = (1..100_000).map(|k0| [k0, 12]).find(early).expect("one secret in 8192 fits");
+    node.publish(&ring, Secrets { current: next, previous: next });
+    node.run(&segment.frame()).assert(Action::Drop, &["drop_early_segment"]);
+    node.publish(&ring, Secrets { current: next, previous: SECRET });
+    node.run(&segment.frame()).assert(Action::Pass, &["bound_by_key", "delivered"]);
 }
 
 #[test]
