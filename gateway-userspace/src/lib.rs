@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod gateway;
+pub mod inspect;
 pub mod membership;
 pub mod openim;
 pub mod peer;

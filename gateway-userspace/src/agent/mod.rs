@@ -24,7 +24,7 @@ mod following;
 mod host;
 mod in_force;
 mod keeper;
-mod last_ring;
+pub(crate) mod last_ring;
 mod load;
 mod neighbours;
 mod peers;
