@@ -68,6 +68,23 @@ pub enum Verdict {
     Foreign,
 }
 
+impl Verdict {
+    /// Whether the cookie could prove more under another secret.
+    #[inline(always)]
+    pub fn may_be_surpassed(self) -> bool {
+        !matches!(self, Self::Valid { .. })
+    }
+
+    /// Of two verdicts on one segment, under two secrets, the one by which the cookie proves more.
+    #[inline(always)]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Valid { .. }, _) | (_, Self::Foreign) => self,
+            _ => other,
+        }
+    }
+}
+
 /// The class of a client's MSS.
 #[inline(always)]
 pub fn mss_class(mss: u16) -> u32 {
@@ -108,14 +125,14 @@ pub fn make(key: SipKey, tuple: &Tuple, slot: u32, isn: u32, class: u32) -> u32 
     assemble(key, tuple_mac(key, tuple, slot), slot, isn, class & 7)
 }
 
-/// What a segment with these sequence and acknowledgement numbers proves in slot `now`.
+/// What a segment with these sequence and acknowledgement numbers proves in slot `now`: the most that it proves under
+/// either secret. One cookie in 8192 happens to fit the tuple under the secret that it was not made with.
 #[inline(always)]
 pub fn check(secrets: &Secrets, tuple: &Tuple, now: u32, sequence: u32, acknowledgement: u32) -> Verdict {
     let Some(slot) = slot_of(acknowledgement, now) else { return Verdict::Foreign };
-    match check_one(secrets.current(), tuple, slot, sequence, acknowledgement) {
-        Verdict::Foreign if secrets.are_changing() => {
-            check_one(secrets.previous(), tuple, slot, sequence, acknowledgement)
-        }
+    let prove = |key| check_one(key, tuple, slot, sequence, acknowledgement);
+    match prove(secrets.current()) {
+        verdict if verdict.may_be_surpassed() && secrets.are_changing() => verdict.or(prove(secrets.previous())),
         verdict => verdict,
     }
 }
@@ -234,6 +251,28 @@ mod tests {
             prop_assert_eq!(Options::from_timestamp(stamp), options);
             prop_assert!(clock ^ stamp < 32);
         }
+    }
+
+    /// The tuple fits under the new secret by chance: that must not hide what the cookie proves under the old one.
+    #[test]
+    fn a_chance_fit_under_the_current_secret_hides_nothing() {
+        let secrets = Secrets { current: [1, 2], previous: [3, 4] };
+        let (slot, isn) = (7, 1000);
+        let (tuple, cookie) = (0..=u16::MAX)
+            .map(|client_port| Tuple { client: [1; 16], server: [2; 16], client_port, server_port: 4 })
+            .map(|tuple| (tuple, make(secrets.previous(), &tuple, slot, isn, 3)))
+            .find(|(tuple, cookie)| {
+                check_one(secrets.current(), tuple, slot, isn + 1, cookie.wrapping_add(1)) == Verdict::Early
+            })
+            .expect("one port in 8192 fits");
+        let proves = |secrets, sequence| check(secrets, &tuple, slot, sequence, cookie.wrapping_add(1));
+        assert_eq!(proves(&secrets, isn + 1), Verdict::Valid { mss: MSS_CLASSES[3] });
+        assert_eq!(proves(&secrets, isn + 2), Verdict::Early);
+        // The other way round, what fits the present one is not hidden either.
+        let swapped = Secrets { current: secrets.previous, previous: secrets.current };
+        assert_eq!(proves(&swapped, isn + 1), Verdict::Valid { mss: MSS_CLASSES[3] });
+        let gone = Secrets { current: secrets.current, previous: secrets.current };
+        assert_eq!(proves(&gone, isn + 1), Verdict::Early);
     }
 
     #[test]

@@ -51,10 +51,16 @@ pub extern "C" fn cookie_for(class: u32) -> u32 {
 /// What the acknowledgement number of the segment read last proves (`cookie::check`).
 #[inline(always)]
 pub fn of_segment() -> Result<Verdict, Counter> {
-    let mut proof = cookie_proof(0);
-    if proof == FOREIGN && maps::secrets().is_some_and(Secrets::are_changing) {
-        proof = cookie_proof(1);
+    let verdict = named(cookie_proof(0))?;
+    if verdict.may_be_surpassed() && maps::secrets().is_some_and(Secrets::are_changing) {
+        return Ok(verdict.or(named(cookie_proof(1))?));
     }
+    Ok(verdict)
+}
+
+/// The verdict that a number stands for.
+#[inline(always)]
+fn named(proof: u32) -> Result<Verdict, Counter> {
     match proof {
         FOREIGN => Ok(Verdict::Foreign),
         EARLY => Ok(Verdict::Early),

@@ -23,7 +23,7 @@ mod flows;
 mod following;
 mod in_force;
 mod keeper;
-mod last_ring;
+pub(crate) mod last_ring;
 mod load;
 mod neighbours;
 mod orphans;

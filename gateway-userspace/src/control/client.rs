@@ -16,8 +16,8 @@ use tokio::{
 use super::{
     line::{self, LineError, MAX_ANSWER_BYTES},
     message::{
-        Answer, FlowEntry, FlowFilter, FlowsEnd, Lookup, Members, Peers, PublicationError, Request, Rings, Sessions,
-        Stats, Status, Told,
+        Answer, FlowEntry, FlowFilter, FlowsEnd, Lookup, Members, Peers, PublicationError, Request, Rings, Services,
+        Sessions, Stats, Status, Told,
     },
 };
 
@@ -47,6 +47,21 @@ pub enum ClientError {
     /// What it publishes is not to be believed.
     #[error(transparent)]
     Publication(#[from] PublicationError),
+}
+
+// === impl ClientError ===
+
+impl ClientError {
+    /// Whether there is no agent to ask, rather than one that does not want to be asked.
+    pub fn agent_is_gone(&self) -> bool {
+        match self {
+            Self::Connect { error, .. } => {
+                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+            }
+            Self::HungUp | Self::Line(LineError::Io(_) | LineError::Truncated) => true,
+            Self::Line(_) | Self::Refused(_) | Self::Unexpected | Self::Publication(_) => false,
+        }
+    }
 }
 
 /// Asks the agent that listens on `path`, and gives its one answer, which `expected` picks.
@@ -87,6 +102,10 @@ question! {
 question! {
     /// The members of the ring, and how much of what they hold.
     members() Request::Members {} => Members(members) members => Members
+}
+question! {
+    /// What is steered.
+    services() Request::Services {} => Services(services) services => Services
 }
 question! {
     /// Where a user belongs.

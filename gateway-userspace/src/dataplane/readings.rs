@@ -1,17 +1,21 @@
 //! Reading the maps beside whoever writes them: with handles of its own, so that nobody waits for anybody.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, MapError, MapType, PerCpuArray};
 use ringsteer_ebpf::layout::{
     flow::{Flow, FlowKey},
     node::Node,
+    ring::Ring,
     service::{Service, ServiceKey},
     stats::Stats,
 };
 
-use super::{maps::total, walk::FlowWalk};
+use super::{element, maps::total, walk::FlowWalk};
 
 /// The maps, for reading.
 pub struct Readings {
@@ -49,6 +53,35 @@ impl Readings {
     /// If the kernel refuses.
     pub fn stats(&self) -> Result<Stats> {
         total(&self.stats)
+    }
+
+    /// Most flows the table can hold.
+    ///
+    /// # Errors
+    /// If the table is not there.
+    pub fn max_flows(&self) -> Result<u64> {
+        Ok(pinned(&self.pin_dir, "flows")?.info()?.max_entries().into())
+    }
+
+    /// The ring that packets are placed by. Takes CAP_SYS_ADMIN, for the slot of `ring` names the inner map by its number; the
+    /// agent, which does without, keeps the one it has made open (`Maps::ring_in_force`).
+    ///
+    /// # Errors
+    /// If there is none, or the kernel refuses.
+    pub fn ring_in_force(&self) -> Result<Box<Ring>> {
+        let slot: ArrayOfMaps<MapData, MapData> = Map::ArrayOfMaps(pinned(&self.pin_dir, "ring")?).try_into()?;
+        let inner = match slot.get(&0, 0) {
+            Ok(inner) => inner,
+            Err(MapError::KeyNotFound) => anyhow::bail!("no ring has been published to the kernel yet"),
+            Err(error) => return Err(error).context("cannot open the ring in force (that takes CAP_SYS_ADMIN)"),
+        };
+        let info = inner.info()?;
+        ensure!(
+            info.map_type()? == MapType::Array && info.value_size() as usize == size_of::<Ring>(),
+            "the kernel's ring has another layout than this version's"
+        );
+        // It is an array of such rings, as just seen.
+        element::of_array(inner.fd().as_fd(), 0).context("cannot read the ring in force")
     }
 
     /// A handle to change single flows with.

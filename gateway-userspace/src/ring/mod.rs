@@ -26,7 +26,7 @@ pub mod diff;
 pub(crate) mod fixtures;
 #[cfg(test)]
 #[path = "../../../tests/src/vectors.rs"]
-mod golden;
+pub(crate) mod golden;
 mod identity;
 mod member;
 #[cfg(test)]

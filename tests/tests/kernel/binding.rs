@@ -1,10 +1,10 @@
 //! State appears with a valid cookie *and* data; and nothing that is forged breaks a live flow.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ringsteer_ebpf::{
-    crc32,
-    layout::{flow::Flow, secret::Secrets},
+    cookie, crc32,
+    layout::{Address, flow::Flow, mapped, secret::Secrets},
 };
 use ringsteer_tests::{
     kernel::addresses,
@@ -31,6 +31,7 @@ in_either_family!(
     a_connection_that_ends_before_it_speaks_is_reset,
     a_cookie_is_good_for_its_own_connection_only,
     cookies_of_both_secrets_are_valid_and_of_no_other,
+    a_chance_fit_under_the_new_secret_hides_nothing,
     a_syn_leaves_a_live_flow_as_it_is,
     a_repeated_syn_does_not_bind_anew,
     what_a_syn_leaves_behind_expires,
@@ -204,6 +205,41 @@ fn cookies_of_both_secrets_are_valid_and_of_no_other(family: Family) {
     let outcome = node.segment(&segment);
     assert_ne!(outcome.action, Action::Pass);
     assert_eq!(node.flows(), 0);
+}
+
+/// The cookie fits the 4-tuple under the new secret by chance: that must not hide what it proves under the old one.
+fn a_chance_fit_under_the_new_secret_hides_nothing(family: Family) {
+    let ring = ring_among(family, 1);
+    let mut node = Node::in_ring(&ring);
+    let from = client(family, 40_000);
+    let cookie = node.dial(from, ISN);
+    let segment = first(from, ISN, cookie, &request_of("u1"));
+    let tuple = cookie::Tuple {
+        client: kernel_form(from),
+        server: kernel_form(segment.destination),
+        client_port: from.port(),
+        server_port: segment.destination.port(),
+    };
+    let clock = nix::time::clock_gettime(nix::time::ClockId::CLOCK_TAI).unwrap();
+    let now = ((clock.tv_sec() as u64 * 1_000_000_000 + clock.tv_nsec() as u64) >> cookie::DEFAULT_SLOT_SHIFT) as u32;
+    let slot = cookie::slot_of(cookie.wrapping_add(1), now).unwrap();
+    let early = |&current: &[u64; 2]| {
+        let key = Secrets { current, previous: current }.current();
+        cookie::check_one(key, &tuple, slot, ISN.wrapping_add(1), cookie.wrapping_add(1)) == cookie::Verdict::Early
+    };
+    let next = (1..100_000).map(|k0| [k0, 12]).find(early).expect("one secret in 8192 fits");
+    node.publish(&ring, Secrets { current: next, previous: next });
+    node.segment(&segment).assert(Action::Drop, &["drop_early_segment"]);
+    node.publish(&ring, Secrets { current: next, previous: SECRET });
+    node.segment(&segment).assert(Action::Pass, &["bound_by_key", "delivered"]);
+}
+
+/// An address as cookies are made over it.
+fn kernel_form(end: SocketAddr) -> Address {
+    match end.ip() {
+        IpAddr::V4(v4) => mapped(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
 }
 
 fn a_syn_leaves_a_live_flow_as_it_is(family: Family) {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `status` | agent, programs, counters |
 //! | `members` | members, and whether they agree |
-//! | `flows` | the flow table |
+//! | `flows` | the flow table, and what is steered |
 //! | `lookup` | where a user belongs |
 //! | `sessions` | where a user's sessions are |
 //!
@@ -22,7 +22,6 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::task::spawn_blocking;
 
-pub(super) use self::flows::unmapped;
 use super::shared::Agent;
 use crate::{
     control::{Answer, Answers, Desk, Request, Rings},
@@ -40,6 +39,7 @@ impl Desk for Agent {
                 Request::Ring {} => Answer::Ring(self.rings()),
                 Request::Peers {} => Answer::Peers(self.peers()),
                 Request::Members {} => blocking(move || self.members().map(Answer::Members)).await,
+                Request::Services {} => blocking(move || self.services().map(Answer::Services)).await,
                 Request::Lookup { user } => blocking(move || Ok(Answer::Lookup(Box::new(self.lookup(&user))))).await,
                 Request::Sessions { user, everywhere } => Answer::Sessions(self.sessions(user, everywhere).await),
                 Request::Flows(filter) => {

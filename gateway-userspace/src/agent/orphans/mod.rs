@@ -30,7 +30,7 @@ use tracing::{debug, info, warn};
 
 use self::pace::Pace;
 use super::{in_force::InForce, shared::Agent};
-use crate::{dataplane::readings::Flows, random::Spread};
+use crate::{dataplane::readings::Flows, inspect, random::Spread};
 
 /// Looks for orphans with each new ring, and once at the start, for as long as the agent runs.
 pub(super) async fn keep(agent: Arc<Agent>) {
@@ -68,7 +68,7 @@ impl Agent {
         let seed = Spread::seed();
         info!(clients = orphans.len(), seed, "resetting clients whose node is no member any more");
         Spread::new(seed).shuffle(&mut orphans);
-        let services = self.services()?;
+        let services = inspect::flows::names(&self.readings, &self.config().services)?;
         let mut flows = self.readings.flow_changes()?;
         let (pace, began) = (Pace::new(orphans.len()), Instant::now());
         let mut waiting = orphans.iter();
@@ -109,7 +109,7 @@ fn tell(flows: &mut Flows, in_force: &InForce, key: &FlowKey, service: Option<So
     // Before the RST: after it, the client may bind a new flow under this key, which must not be overwritten.
     flows.insert(key, Flow { closing: 1, ..flow }, BPF_EXIST).context("cannot mark the flow")?;
     let service = service.context("its service is gone, too")?;
-    let client = SocketAddr::new(super::desk::unmapped(&key.client), key.client_port);
+    let client = SocketAddr::new(inspect::address::unmapped(&key.client), key.client_port);
     reset::send(service, client, flow.last_ack).with_context(|| format!("{client}"))?;
     Ok(true)
 }

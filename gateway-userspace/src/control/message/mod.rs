@@ -31,6 +31,7 @@
 //! | `status` | agent, programs, counters |
 //! | `peers` | members, and whether they agree |
 //! | `flows` | the flow table |
+//! | `services` | what is steered |
 //! | `lookup` | where a user belongs |
 //! | `gateway` | between agent and gateway; where a user's sessions are |
 //!
@@ -42,6 +43,7 @@ mod gateway;
 mod lookup;
 mod peers;
 mod publication;
+mod services;
 mod status;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,7 @@ pub use self::{
     lookup::{KernelPlacement, Lookup, Placement},
     peers::{MemberStatus, Members, PeerStatus, Peers},
     publication::{NamedRing, Publication, PublicationError, Rings},
+    services::{ServiceStatus, Services},
     status::{AttachedMode, InterfaceStatus, ProgramStatus, Readiness, RingStatus, SourceStatus, Stats, Status},
 };
 
@@ -71,6 +74,8 @@ pub enum Request {
     Peers {},
     /// The members of the ring, and how much of what they hold.
     Members {},
+    /// What is steered.
+    Services {},
     /// The flow table, in pieces.
     Flows(FlowFilter),
     /// Where a user belongs: by the kernel's map, by userspace, and by the ring before.
@@ -106,6 +111,8 @@ pub enum Answer {
     Peers(Peers),
     /// To `members`.
     Members(Members),
+    /// To `services`.
+    Services(Services),
     /// To `flows`; more follow until one has an end.
     Flows(Flows),
     /// To `lookup`.

@@ -112,6 +112,18 @@ impl NamedRing {
     pub fn name(&self) -> RingName {
         RingName { epoch: self.ring.epoch, digest: self.digest }
     }
+
+    /// The ring, rebuilt and found to be the one it is said to be.
+    ///
+    /// # Errors
+    /// If it is no ring, or another one.
+    pub fn verified(self) -> Result<Ring, PublicationError> {
+        let ring = Ring::try_from(self.ring)?;
+        if ring.digest() != self.digest {
+            return Err(PublicationError::Digest { published: self.digest, rebuilt: ring.digest() });
+        }
+        Ok(ring)
+    }
 }
 
 #[cfg(test)]

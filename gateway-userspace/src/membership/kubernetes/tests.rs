@@ -21,7 +21,7 @@ use crate::{
         Event, Source,
         contract::{Store, contract},
     },
-    ring::{Algorithm, MemberState, Ring, RingDescription, fixtures},
+    ring::{Algorithm, MemberState, Ring, RingDescription, fixtures, golden},
 };
 
 const NAMESPACE: &str = "here";
@@ -402,7 +402,7 @@ async fn openims_statefulset_makes_openims_ring() {
             _ => {}
         }
     };
-    let expected: Vec<String> = fixtures::openim_identities(12, ":88")
+    let expected: Vec<String> = golden::openim_identities(12, ":88")
         .iter()
         .map(|identity| identity.replace(".default.", &format!(".{NAMESPACE}.")))
         .collect();
