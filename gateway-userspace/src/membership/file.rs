@@ -1,8 +1,9 @@
 //! The ring in a file: the configuration itself, or one that holds nothing else.
 //!
 //! Changes are heard by inotify on the directories that the path leads through, never on the file: editors and
-//! configuration management replace files, and Kubernetes replaces a symbolic link beside them (`..data`) when a mounted
-//! ConfigMap changes. What stands there is read whole at each event, and told only if it is a ring with a higher epoch.
+//! configuration management replace files, and Kubernetes replaces a symbolic link beside them (`..data`) when a
+//! mounted ConfigMap changes. What stands there is read whole at each event, and told only if it is a ring with a
+//! higher epoch.
 
 use std::{
     collections::BTreeSet,
@@ -144,8 +145,8 @@ impl Changes {
     }
 }
 
-/// The directories in which a name on the way to the file at `path` could change: its own, and for each symbolic link on
-/// the way, also among the directories, that of the link.
+/// The directories in which a name on the way to the file at `path` could change: its own, and for each symbolic link
+/// on the way, also among the directories, that of the link.
 fn directories(path: &Path) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
     let mut links = 0;

@@ -1,14 +1,14 @@
 //! Where the ring comes from: the places in which fleets keep who belongs to them (promise 1, *one ring*).
 //!
-//! A [`Source`] follows such a place and tells the agent each new ring, in the order of their epochs. Where a fleet keeps only
-//! its members (etcd, Kubernetes), the ring object is kept beside them and changed by compare-and-swap: the store orders
-//! the epochs, and there is no consensus of our own.
+//! A [`Source`] follows such a place and tells the agent each new ring, in the order of their epochs. Where a fleet
+//! keeps only its members (etcd, Kubernetes), the ring object is kept beside them and changed by compare-and-swap: the
+//! store orders the epochs, and there is no consensus of our own.
 //!
 //! What every source promises, and the contract tests hold it to:
 //! * the first event is the ring, or what stands in the way of one;
 //! * each ring told has a higher epoch than the one before it;
-//! * a source that cannot be reached, or that holds something broken, says so once, [`Event::Trouble`], and the last ring
-//!   stays in force; when that is over, the next ring or [`Event::Well`] says so;
+//! * a source that cannot be reached, or that holds something broken, says so once, [`Event::Trouble`], and the last
+//!   ring stays in force; when that is over, the next ring or [`Event::Well`] says so;
 //! * nothing is lost: after an outage the newest ring is told, whether or not those between were seen.
 //!
 //! | file | subject |
@@ -82,13 +82,13 @@ pub trait Source: Send {
     /// What logs and metrics call it: `file`, `etcd`, `kubernetes`.
     fn name(&self) -> &'static str;
 
-    /// This ring is in force here from before the agent was started. Where nodes write the rings, epochs go on from it, and it is
-    /// written again if the store has lost it.
+    /// This ring is in force here from before the agent was started. Where nodes write the rings, epochs go on from it,
+    /// and it is written again if the store has lost it.
     fn remember(&mut self, _ring: Ring) {}
 
     /// Follows it and tells what happens, until dropped or until nobody listens any more. Where members announce
-    /// themselves, this node does, in the state that `state` has now and whenever it changes. When it ends it takes nothing
-    /// back: an agent that is started again before the grace period ends has not been away.
+    /// themselves, this node does, in the state that `state` has now and whenever it changes. When it ends it takes
+    /// nothing back: an agent that is started again before the grace period ends has not been away.
     fn follow(
         self: Box<Self>,
         state: watch::Receiver<MemberState>,

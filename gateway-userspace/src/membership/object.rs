@@ -15,8 +15,8 @@
 //! }
 //! ```
 //!
-//! `digest` and `next_number` may be left out. A digest that is there must be that of the ring: two versions of this program that
-//! would make different rings of the same members are told apart by it.
+//! `digest` and `next_number` may be left out. A digest that is there must be that of the ring: two versions of this
+//! program that would make different rings of the same members are told apart by it.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +26,8 @@ use crate::ring::{DescriptionError, Digest, Epoch, MemberNumber, Ring, RingDescr
 #[derive(Clone, Debug)]
 pub struct RingObject {
     ring: Ring,
-    /// Where the search for a free number begins. It goes round, so that a number rests as long as can be before it is given
-    /// again: until then flows may still name it.
+    /// Where the search for a free number begins. It goes round, so that a number rests as long as can be before it is
+    /// given again: until then flows may still name it.
     next_number: MemberNumber,
 }
 
@@ -42,8 +42,8 @@ pub enum ObjectError {
     Ring(#[from] DescriptionError),
     /// The members make another ring here.
     #[error(
-        "its digest is {written}, but its members make ring {made} here: it was edited, or written by a version that does not \
-         go with this one; take `digest` out if it was edited, else bring all nodes to one version"
+        "its digest is {written}, but its members make ring {made} here: it was edited, or written by a version that \
+         does not go with this one; take `digest` out if it was edited, else bring all nodes to one version"
     )]
     Digest {
         /// What it says.

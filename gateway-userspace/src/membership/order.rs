@@ -43,8 +43,8 @@ impl Order {
         }
     }
 
-    /// A ring was found where rings are written by nodes: an older one is nothing to tell, for those who know a newer one will
-    /// write that. Whether all is well otherwise is for [`well`](Self::well) to say.
+    /// A ring was found where rings are written by nodes: an older one is nothing to tell, for those who know a newer
+    /// one will write that. Whether all is well otherwise is for [`well`](Self::well) to say.
     pub fn newer(&mut self, ring: &Ring) -> Option<Event> {
         let name = (ring.epoch(), ring.digest());
         match (self.ring, self.known) {

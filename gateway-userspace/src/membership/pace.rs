@@ -1,5 +1,5 @@
-//! How long to wait before doing what others may do as well: never all at once, and never too often. Pure; the randomness
-//! comes from a seed, so that a simulation can be replayed.
+//! How long to wait before doing what others may do as well: never all at once, and never too often. Pure; the
+//! randomness comes from a seed, so that a simulation can be replayed.
 
 use std::{
     hash::{BuildHasher as _, RandomState},

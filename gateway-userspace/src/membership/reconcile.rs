@@ -1,16 +1,17 @@
 //! From the ring object in the store and the nodes that are there to the next ring object. Pure.
 //!
-//! Every agent of a fleet does this at the same time, and proposes what comes out by compare-and-swap: the store takes one, the
-//! others look again. So it does not matter who proposes, and there is no leader. What comes out keeps to this:
-//! * a member keeps its number and its place among the others; who is new stands where the natural order of names puts it
-//!   (`gw-2` before `gw-10`), the order in which OpenIM's pushers count the pods of a StatefulSet;
-//! * a member that vanishes stays for the grace period, at its address and in its state: a node that comes back within it moves
-//!   nobody, and there is no new epoch at all. How long it has been gone each agent measures for itself, by its own clock, from
-//!   when it saw that; so the clocks of nodes are never compared;
+//! Every agent of a fleet does this at the same time, and proposes what comes out by compare-and-swap: the store takes
+//! one, the others look again. So it does not matter who proposes, and there is no leader. What comes out keeps to
+//! this:
+//! * a member keeps its number and its place among the others; who is new stands where the natural order of names puts
+//!   it (`gw-2` before `gw-10`), the order in which OpenIM's pushers count the pods of a StatefulSet;
+//! * a member that vanishes stays for the grace period, at its address and in its state: a node that comes back within
+//!   it moves nobody, and there is no new epoch at all. How long it has been gone each agent measures for itself, by
+//!   its own clock, from when it saw that; so the clocks of nodes are never compared;
 //! * a number rests before it is given again, for flows may still name it: the search for a free one goes round;
 //! * nobody being there, or nobody active, makes no ring: then the last one stays;
-//! * what a store has lost (a backup played in, an empty one in its place) is written anew from what this node knows, and
-//!   epochs go on from there.
+//! * what a store has lost (a backup played in, an empty one in its place) is written anew from what this node knows,
+//!   and epochs go on from there.
 //!
 //! | file | subject |
 //! |---|---|
@@ -74,8 +75,8 @@ pub struct Outlook {
 pub struct Proposal {
     /// The object.
     pub object: RingObject,
-    /// Members left out because they are not there. The store should refuse the proposal if one of them is back, where it
-    /// can tell.
+    /// Members left out because they are not there. The store should refuse the proposal if one of them is back, where
+    /// it can tell.
     pub gone: Vec<Identity>,
 }
 
@@ -103,8 +104,8 @@ impl Reconciler {
         self.missing.remove(identity);
     }
 
-    /// Looks at the object in the store, if there is one, and at the nodes that are there. `now` counts from any instant, and
-    /// never backwards.
+    /// Looks at the object in the store, if there is one, and at the nodes that are there. `now` counts from any
+    /// instant, and never backwards.
     pub fn look(&mut self, stored: Option<&RingObject>, candidates: &[Candidate], now: Duration) -> Outlook {
         // The same epoch for two rings, after a store has lost some: a higher one decides.
         let twins = match (stored, &self.known) {
@@ -166,8 +167,9 @@ impl Reconciler {
                 admissible.insert(&candidate.identity, candidate);
             } else {
                 outlook.complaints.push(format!(
-                    "the node at {} calls itself {}, without a port, and is left out: OpenIM's pushers hash `name:port`; \
-                     append the port to its `identity`, or set `allow_identities_without_port = true` on every node",
+                    "the node at {} calls itself {}, without a port, and is left out: OpenIM's pushers hash \
+                     `name:port`; append the port to its `identity`, or set `allow_identities_without_port = true` on \
+                     every node",
                     candidate.address, candidate.identity
                 ));
             }
@@ -277,8 +279,8 @@ fn next_members(
     Next { members, next_number: numbers.next, gone }
 }
 
-/// Somebody must own the users: where all are about to leave, those who were active stay so, and where none of them is there any
-/// more, all who are.
+/// Somebody must own the users: where all are about to leave, those who were active stay so, and where none of them is
+/// there any more, all who are.
 fn keep_one_active(members: &mut [Member], old: &[Member], candidates: &BTreeMap<&Identity, &Candidate>) {
     let nobody = |members: &[Member]| members.iter().all(|member| member.state == MemberState::Draining);
     if !nobody(members) {

@@ -7,8 +7,8 @@ use tokio::time::timeout;
 
 use crate::config::Etcd;
 
-/// How often an idle connection is tried, and how long it may take to answer. etcd hangs up on clients that ask more often
-/// (`--grpc-keepalive-min-time`).
+/// How often an idle connection is tried, and how long it may take to answer. etcd hangs up on clients that ask more
+/// often (`--grpc-keepalive-min-time`).
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
 /// A connection to the member of etcd at `endpoint`. Files are read each time: passwords and certificates change.

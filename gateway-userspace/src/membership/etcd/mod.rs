@@ -1,15 +1,15 @@
 //! The ring in etcd: nodes announce themselves, and keep the ring object by compare-and-swap.
 //!
 //! Below the prefix (`/ringsteer/`) there are
-//! * `members/<identity>`: `{"address":"198.51.100.11","state":"active"}`, for each node that is there; it goes when the node's
-//!   lease does;
+//! * `members/<identity>`: `{"address":"198.51.100.11","state":"active"}`, for each node that is there; it goes when
+//!   the node's lease does;
 //! * `ring`: the ring object, written by whichever node is first to see that it should change.
 //!
-//! A [`Session`](session::Session) is one connection to one of etcd's members, with a lease of its own, all keys read, and a watch
-//! on what changes after that. Whatever goes wrong ends the session, and the next one, with the next of etcd's members, begins by
-//! reading everything: so an outage, a restart, a compaction under the watch and a lost lease all end the same way, and nothing
-//! is missed. A node that stops takes nothing back; one that comes back before its lease and the grace period end has not been
-//! away.
+//! A [`Session`] is one connection to one of etcd's members, with a lease of its own, all keys read,
+//! and a watch on what changes after that. Whatever goes wrong ends the session, and the next one, with the next of
+//! etcd's members, begins by reading everything: so an outage, a restart, a compaction under the watch and a lost lease
+//! all end the same way, and nothing is missed. A node that stops takes nothing back; one that comes back before its
+//! lease and the grace period end has not been away.
 //!
 //! | file | subject |
 //! |---|---|

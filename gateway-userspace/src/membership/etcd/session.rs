@@ -19,14 +19,15 @@ use crate::membership::{
     reconcile::{Outlook, Proposal},
 };
 
-/// Proposals of several nodes are spread over this time, and that for each node there is: most of them need not be made then.
+/// Proposals of several nodes are spread over this time, and that for each node there is: most of them need not be made
+/// then.
 const SPREAD: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(2));
 
 /// How long to wait for what a proposal brings before the next one.
 const AFTER_PROPOSAL: Duration = Duration::from_secs(1);
 
-/// Most conditions that etcd takes in one transaction (`--max-txn-ops`). Were more members than this gone at once and one of the others
-/// back in this instant, it would join anew.
+/// Most conditions that etcd takes in one transaction (`--max-txn-ops`). Were more members than this gone at once and
+/// one of the others back in this instant, it would join anew.
 const MAX_CONDITIONS: usize = 128;
 
 /// Heartbeats in a lease's time.
@@ -188,7 +189,8 @@ impl Session {
         let usurper = self.view.member(&this.identity).filter(|member| member.address != this.address);
         if let Some(usurper) = usurper {
             return Some(format!(
-                "another node, at {}, announces itself as {}, which is this one's name; give one of them another `identity`",
+                "another node, at {}, announces itself as {}, which is this one's name; give one of them another \
+                 `identity`",
                 usurper.address, this.identity
             ));
         }

@@ -1,5 +1,5 @@
-//! Who has which address. Two members never share one, for the kernel could not tell their packets apart: where two nodes claim
-//! the same, the one who has it keeps it, and a member that is not there gives way to a node that is.
+//! Who has which address. Two members never share one, for the kernel could not tell their packets apart: where two
+//! nodes claim the same, the one who has it keeps it, and a member that is not there gives way to a node that is.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,5 +1,5 @@
-//! Many agents and one store: agents crash, lose the store, see everything late and propose at the same time, each by a clock of
-//! its own. A failure prints its seed; `RINGSTEER_SEED=<seed>` replays it.
+//! Many agents and one store: agents crash, lose the store, see everything late and propose at the same time, each by a
+//! clock of its own. A failure prints its seed; `RINGSTEER_SEED=<seed>` replays it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,8 +22,8 @@ enum Change {
     Gone(Identity),
 }
 
-/// A store as etcd is one: a revision for the ring, announcements that end with their lease, and a history that each agent
-/// reads at its own pace.
+/// A store as etcd is one: a revision for the ring, announcements that end with their lease, and a history that each
+/// agent reads at its own pace.
 #[derive(Default)]
 struct Store {
     ring: Option<RingObject>,
@@ -93,7 +93,8 @@ impl Store {
         }
     }
 
-    /// The transaction that puts a proposal in place of the ring of that revision. What every ring must be is checked here.
+    /// The transaction that puts a proposal in place of the ring of that revision. What every ring must be is checked
+    /// here.
     fn propose(&mut self, proposal: &Proposal, (revision, read): (usize, usize), now: Duration, losses: bool) {
         if self.ring_revision != revision || proposal.gone.iter().any(|identity| self.members.contains_key(identity)) {
             self.refused += 1;
@@ -219,7 +220,8 @@ impl Agent {
 
     fn look(&mut self, now: Duration) {
         if let Some(Event::Ring(ring)) = self.ring.as_ref().and_then(|object| self.order.newer(object.ring())) {
-            // One that was started anew hears an older ring first if the store has lost the newer one, and stays with that.
+            // One that was started anew hears an older ring first if the store has lost the newer one, and stays with
+            // that.
             if self.told.as_ref().is_none_or(|told| told.epoch() < ring.epoch()) {
                 self.told = Some(ring);
             }

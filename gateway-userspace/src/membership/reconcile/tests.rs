@@ -56,7 +56,8 @@ impl Alone {
         self
     }
 
-    /// What the ring is now: `3: 1=gw-0@1 2=gw-1@2-` is epoch 3, member 1 at the address ending in 1, member 2 draining.
+    /// What the ring is now: `3: 1=gw-0@1 2=gw-1@2-` is epoch 3, member 1 at the address ending in 1, member 2
+    /// draining.
     fn shown(&self) -> String {
         let ring = self.stored.as_ref().expect("a ring").ring();
         let mut text = format!("{}:", ring.epoch());
@@ -159,10 +160,8 @@ fn one_address_is_one_member() {
     let complaints = alone.look(&[node(1), node(2), node_at(3, 1)], 1).outlook.complaints.clone();
     assert_eq!(
         complaints,
-        [
-            "gw-1:88 and gw-3:88 both call 198.51.100.1 their own, and gw-3:88 is left out; a node is one member: correct the \
-          `address` or the `identity` of one of them"
-        ]
+        ["gw-1:88 and gw-3:88 both call 198.51.100.1 their own, and gw-3:88 is left out; a node is one member: \
+          correct the `address` or the `identity` of one of them"]
     );
     assert!(alone.outlook.proposal.is_none());
     // A member that claims another one's stays where it was.
@@ -347,7 +346,8 @@ proptest! {
         }
     }
 
-    /// Who proposes does not matter: whoever sees the same comes to the same, one that was there all along and a newcomer.
+    /// Who proposes does not matter: whoever sees the same comes to the same, one that was there all along and a
+    /// newcomer.
     #[test]
     fn who_sees_the_same_proposes_the_same(first in candidates(), second in candidates()) {
         let mut alone = Alone::new();

@@ -125,8 +125,8 @@ async fn two_nodes_of_one_name_are_told() {
     let (mut fleet, mut nodes) = fleet_of(1, 600).await;
     let value = r#"{"address":"198.51.100.77"}"#;
     fleet.client.put("/fleet/members/node-1:88", value, None).await.unwrap();
-    let complaint = "another node, at 198.51.100.77, announces itself as node-1:88, which is this one's name; give one of them \
-                     another `identity`";
+    let complaint = "another node, at 198.51.100.77, announces itself as node-1:88, which is this one's name; give \
+                     one of them another `identity`";
     assert_eq!(nodes[0].trouble().await, complaint);
     // Who came last has the place, and it is said again with the ring that follows from it.
     let ring = match nodes[0].next().await {

@@ -89,7 +89,8 @@ async fn etcd_started_again_changes_nothing() {
     }
 }
 
-/// A watch that is too slow to tell everything before it is compacted: etcd ends it, and what it would have told is read.
+/// A watch that is too slow to tell everything before it is compacted: etcd ends it, and what it would have told is
+/// read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compaction_under_the_watch_loses_nothing() {
     let mut fleet = Fleet::<false>::start().await;
