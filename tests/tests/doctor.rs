@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use ringsteer::ring::{Epoch, Ring};
 use ringsteer_tests::{
     fleet::{self, Fleet, Options as FleetOptions},
     lab::{Family, Host, INTERFACE, Lab, xdp_pass},
@@ -84,6 +85,18 @@ impl Report {
     }
 }
 
+/// Becomes healthy: links between nodes and news of a change take a moment.
+fn becomes_healthy(host: &Host) -> Result<()> {
+    let deadline = Instant::now() + READY;
+    loop {
+        match is_healthy(host) {
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => {}
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
 fn is_healthy(host: &Host) -> Result<()> {
     let report = examine(host, &[])?;
     ensure!(report.complaints().is_empty() && report.code == 0, "exit code {}:\n{}", report.code, report.show());
@@ -133,7 +146,7 @@ fn one_thing_broken_at_a_time() -> Result<()> {
     configure(node)?;
     let foreign = SocketAddr::from((lab.virtual_address(Family::V4), FOREIGN_PORT));
     let server = listen(node, foreign, None)?;
-    is_healthy(node).context("at first")?;
+    becomes_healthy(node).context("at first")?;
 
     let (config, other) = (node.run_dir().join("doctor.toml"), lab.node(1).v4());
     let too_readable = format!("chmod 644 {}", config.display());
@@ -172,7 +185,7 @@ fn one_thing_broken_at_a_time() -> Result<()> {
         shell(node, broken)?;
         complains(node, &[(check, outcome)]).with_context(|| format!("after `{broken}`"))?;
         shell(node, undone)?;
-        is_healthy(node).with_context(|| format!("after `{undone}`"))?;
+        becomes_healthy(node).with_context(|| format!("after `{undone}`"))?;
     }
 
     // Go's default.
@@ -184,6 +197,18 @@ fn one_thing_broken_at_a_time() -> Result<()> {
     drop(server);
     let _server = listen(node, foreign, None)?;
     is_healthy(node)?;
+
+    // The other node's interface takes less than ours, which its handshake tells.
+    shell(lab.node(1), "ip link set eth0 mtu 1400")?;
+    complains(node, &[("path-mtu", "wrong")])?;
+    shell(lab.node(1), "ip link set eth0 mtu 1500")?;
+    becomes_healthy(node)?;
+
+    // The other agent gone, and back.
+    fleet.agents[1].kill()?;
+    complains(node, &[("peer", "wrong")])?;
+    fleet.agents[1].restart()?;
+    becomes_healthy(node)?;
 
     // The agent gone: a warning, for the kernel steers on. Scripts may take it for more.
     fleet.agents[0].kill()?;
@@ -198,12 +223,37 @@ fn one_thing_broken_at_a_time() -> Result<()> {
 }
 
 #[test]
+fn two_rings() -> Result<()> {
+    let lab = Lab::builder().nodes(3).clients(1).build()?;
+    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let node = lab.node(0);
+    configure(node)?;
+    becomes_healthy(node)?;
+    let of_epoch_2 = |count: usize| {
+        let members = fleet.ring.members().iter().take(count).cloned().collect();
+        Ring::new(Epoch(2), fleet.ring.algorithm(), members)
+    };
+    fleet.give_ring(0, &of_epoch_2(3)?)?;
+    fleet.give_ring(1, &of_epoch_2(2)?)?;
+    // The third has heard of neither.
+    let expected = [("agent", "warning"), ("ring", "wrong"), ("ring", "warning")];
+    let deadline = Instant::now() + READY;
+    loop {
+        let report = examine(node, &[])?;
+        if report.complaints() == expected && report.code == 3 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "{}", report.show());
+    }
+}
+
+#[test]
 fn the_same_over_ipv6() -> Result<()> {
     let lab = Lab::builder().nodes(2).clients(1).build()?;
     let fleet = Fleet::start(&lab, &FleetOptions::all(Family::V6))?;
     let node = lab.node(0);
     configure(node)?;
-    is_healthy(node).context("at first")?;
+    becomes_healthy(node).context("at first")?;
     let virtual_address = fleet.websocket().ip();
     let without_address = format!("ip address del {virtual_address}/128 dev lo");
     broken_and_mended(node, "sysctl -qw net.ipv6.conf.lo.forwarding=0", "forwarding", "wrong")?;
@@ -259,7 +309,7 @@ fn firewall_rules_do_what_is_said_of_them() -> Result<()> {
     let fleet = Fleet::start(&lab, &FleetOptions::default())?;
     let nodes = lab.nodes();
     nodes.iter().try_for_each(configure)?;
-    is_healthy(&nodes[0])?;
+    becomes_healthy(&nodes[0])?;
     let everywhere = |line: &str| nodes.iter().try_for_each(|node| shell(node, line));
     everywhere("nft 'add table inet t; add chain inet t in { type filter hook input priority 0; }'")?;
 
@@ -298,6 +348,7 @@ fn what_scripts_and_people_get() -> Result<()> {
     let _fleet = Fleet::start(&lab, &FleetOptions::default())?;
     let node = lab.node(0);
     configure(node)?;
+    becomes_healthy(node)?;
     let json: Value = serde_json::from_slice(&run(node, &["-o", "json"])?.stdout)?;
     let outcomes = ["ok", "not_applicable", "unchecked", "warning", "wrong"];
     ensure!(outcomes.iter().any(|outcome| json["outcome"] == *outcome), "{}", json["outcome"]);
@@ -348,6 +399,7 @@ fn without_privileges() -> Result<()> {
     let _fleet = Fleet::start(&lab, &FleetOptions::default())?;
     let node = lab.node(0);
     configure(node)?;
+    becomes_healthy(node)?;
     let output = node.run(|| {
         let doctor = fleet::command(node, "doctor")?;
         Command::new("setpriv")

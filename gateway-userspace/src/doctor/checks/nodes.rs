@@ -67,7 +67,11 @@ fn of_node(node: &Node, path: &NodePath, facts: &Facts) -> Vec<Finding> {
             findings.push(path_mtu(node, path, way, facts));
         }
     }
-    findings.push(peer(path, facts));
+    findings.push(match path.route {
+        // One thing to mend, one finding.
+        Ok(None) => PEER.not_applicable("there is no route to it"),
+        _ => peer(path, facts),
+    });
     if let Some(view) = view(path, facts) {
         findings.push(ring(view));
         findings.push(clock_skew(view, node.slot_shift));
@@ -216,6 +220,8 @@ mod tests {
         facts.nodes[0].route = Ok(None);
         assert_eq!(finding(&facts, &ROUTE).outcome, Outcome::Wrong);
         assert!(all(&node(), &facts).iter().all(|finding| finding.check != "neighbour"));
+        facts.nodes[0].peer = PeerAnswer::Failed("no route to host".into());
+        assert_eq!(finding(&facts, &PEER).outcome, Outcome::NotApplicable);
     }
 
     #[test]
