@@ -4,9 +4,9 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
-use tokio::{net::TcpStream, runtime};
+use tokio::{net::TcpStream, runtime, time::timeout};
 
-use crate::client::{Connection, Dial, Message, Opening, open, vanish};
+use crate::client::{Connection, Dial, LIMIT, Message, Opening, open, vanish};
 
 /// What is special about a connection.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,14 +128,19 @@ impl Probe {
     /// # Errors
     /// If something is said instead, or nothing happens.
     pub fn wait_for_end(&mut self) -> Result<Option<io::ErrorKind>> {
-        match self.stream.read(&mut [0]) {
-            Ok(0) => Ok(None),
-            Ok(_) => bail!("the other side said something"),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                bail!("the connection did not end")
+        let stream = connection(&mut self.state)?.stream();
+        let end = async {
+            loop {
+                stream.readable().await?;
+                match stream.try_read(&mut [0]) {
+                    Ok(0) => return Ok(None),
+                    Ok(_) => bail!("the other side said something"),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Ok(Some(error.kind())),
+                }
             }
-            Err(error) => Ok(Some(error.kind())),
-        }
+        };
+        self.runtime.block_on(async { timeout(LIMIT, end).await.context("the connection did not end")? })
     }
 
     /// The local port.
