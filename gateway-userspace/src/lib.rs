@@ -14,4 +14,5 @@ pub mod peer;
 mod random;
 pub mod ring;
 pub mod session;
+pub mod telemetry;
 pub mod websocket;

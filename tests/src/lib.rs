@@ -4,6 +4,7 @@
 //! * [`fleet`]: agents and gateways on the lab's nodes;
 //! * [`client`]: websocket clients in the shapes of the OpenIM SDKs, and pushes;
 //! * [`probe`]: one connection, as a test makes it;
+//! * [`scrape`]: what monitoring sees;
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
 //! * [`kernel`]: a node reduced to its kernel side, fed packet by packet;
 //! * [`vectors`]: the golden vectors of the ring;
@@ -25,5 +26,6 @@ pub mod kernel;
 pub mod lab;
 pub mod packet;
 pub mod probe;
+pub mod scrape;
 pub mod seed;
 pub mod vectors;

@@ -13,12 +13,14 @@
 //! * [`neighbours`]: keeps the link-layer addresses of the other nodes known;
 //! * [`flows`]: removes flows that have ended;
 //! * [`orphans`]: tells clients whose node is gone;
+//! * [`figures`]: what monitoring sees;
 //! * [`shared`], [`counters`]: what all of these share.
 //!
 //! Stopping the agent stops none of the steering (promise 4): programs, maps and links stay pinned until `uninstall`.
 
 mod counters;
 mod desk;
+mod figures;
 mod flows;
 mod following;
 mod in_force;
@@ -50,6 +52,7 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::sleep,
 };
 use tracing::{info, warn};
@@ -67,6 +70,7 @@ use crate::{
     doctor::preflight,
     membership,
     ring::MemberState,
+    telemetry,
 };
 
 /// Load the kernel programs, attach them, and publish the ring to them and to this node's gateway
@@ -98,6 +102,7 @@ impl Args {
         let mut source = membership::open(&config, &self.config)?;
         // Taken before anything is attached: a second agent on this node stops here.
         let listener = control::listen(&config.node.socket)?;
+        let watched = config.metrics.agent.map(|address| telemetry::listen(address, "agent")).transpose()?;
         let mut dataplane = Dataplane::load(&load::settings(&config, self.object.clone()))?;
         let logger = EbpfLogger::init(dataplane.log()).context("cannot read the programs' log")?;
         let agent = Agent {
@@ -115,6 +120,7 @@ impl Args {
             gateways: Arc::new(Gateways::default()),
             gateway: Mutex::default(),
             network: OnceLock::new(),
+            shares: Mutex::default(),
             counters: counters::Counters::default(),
             stopping: AtomicBool::new(false),
         };
@@ -148,6 +154,7 @@ impl Args {
             tokio::spawn(peers::start(&agent, &secrets)),
             tokio::spawn(source.follow(state, tell)),
         ];
+        let watched = watched.map(|listener| tokio::spawn(telemetry::serve(listener, Arc::clone(&agent) as _)));
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -166,9 +173,7 @@ impl Args {
         }
         drop(stop);
         agent.stopping.store(true, Ordering::Relaxed);
-        for task in tasks {
-            task.abort();
-        }
+        tasks.iter().chain(&watched).for_each(JoinHandle::abort);
         info!("stopped; the kernel goes on steering, `ringsteer uninstall` ends that");
         Ok(())
     }

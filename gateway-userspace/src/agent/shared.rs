@@ -16,7 +16,7 @@ use crate::{
     control::{Gateways, ProgramStatus, Publication, SourceStatus},
     dataplane::{Dataplane, attach::Attached, readings::Readings},
     peer::{self, agreement::Agreement},
-    ring::RingName,
+    ring::{Digest, MemberNumber, Ring, RingName},
 };
 
 /// The running agent.
@@ -40,6 +40,8 @@ pub(super) struct Agent {
     /// The ring that the gateways follow, and since when; and since when ours is in force.
     pub(super) gateway: Mutex<Gateway>,
     pub(super) network: OnceLock<peer::Network>,
+    /// The shares of the ring of that digest: for some algorithms they take seconds to find.
+    pub(super) shares: Mutex<Option<(Digest, Arc<Shares>)>>,
     pub(super) counters: Counters,
     /// Set when the agent stops: threads that are at work end soon.
     pub(super) stopping: AtomicBool,
@@ -53,6 +55,9 @@ pub(super) struct Source {
     pub(super) troubles: u64,
     pub(super) rings: u64,
 }
+
+/// The share of each member, in ring order.
+pub(super) type Shares = Vec<(MemberNumber, f64)>;
 
 /// What the gateways follow.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,7 +96,7 @@ impl Agent {
 
     /// Why others cannot rely on this node; nothing if they can.
     pub(super) fn unready(&self) -> Vec<String> {
-        let ring = self.in_force().ring.as_ref().map(crate::ring::Ring::name);
+        let ring = self.in_force().ring.as_ref().map(Ring::name);
         // A node without services of our gateway is to have none.
         let has_gateway = self.config().services.iter().any(|service| service.serve != Serve::None);
         let Gateway { ring: followed, since, ring_since } = *lock(&self.gateway);
@@ -124,6 +129,20 @@ impl Agent {
             node = %self.config().node.name, epoch = ring.epoch().0, members = ring.members().len(),
             "steering by ring {} as {member}", ring.name()
         );
+    }
+
+    /// The shares of a ring, found once. May block.
+    pub(super) fn shares(&self, ring: &Ring) -> Arc<Shares> {
+        // Held meanwhile: whoever else wants to know waits for the same.
+        let mut known = lock(&self.shares);
+        match &*known {
+            Some((digest, shares)) if *digest == ring.digest() => Arc::clone(shares),
+            _ => {
+                let shares = Arc::new(ring.shares());
+                *known = Some((ring.digest(), Arc::clone(&shares)));
+                shares
+            }
+        }
     }
 
     /// The kernel's counters, by name.

@@ -13,11 +13,13 @@
 //! | `websocket` | one client's connection, from its request to its end |
 //! | `push` | one pusher's connection |
 //! | `outbox` | the way from a push to a connection |
+//! | `figures` | what monitoring sees |
 //!
 //! This is the shell with the sockets and the clock; what it does is decided in the pure `websocket`, `openim` and
 //! `session`.
 #![forbid(unsafe_code)]
 
+mod figures;
 mod http;
 mod limits;
 mod listener;
@@ -37,6 +39,7 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinHandle,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -47,6 +50,7 @@ use crate::{
     config::{self, Config, Serve},
     control::{Follower, Published, Reporter},
     session::{entry::SessionEntry, table::Table},
+    telemetry,
 };
 
 /// Hold the sessions of the users this node owns
@@ -90,6 +94,7 @@ struct Shared {
     /// What the agent has published.
     published: watch::Receiver<Option<Arc<Published>>>,
     sessions: Mutex<Table<Arc<Outbox>>>,
+    counters: figures::Counters,
     /// Cancelled when the gateway is told to stop.
     stopping: CancellationToken,
 }
@@ -109,10 +114,12 @@ impl Args {
 /// Runs the gateway of `config`, following the agent of this node, until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If an address cannot be taken.
+/// If an address cannot be taken, the one for metrics among them.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let follower = Follower::prepare(&config.node.socket);
     let gateway = Gateway::bind(config, Limits::of(config), follower.published())?;
+    let watched = config.metrics.gateway.map(|address| telemetry::listen(address, "gateway")).transpose()?;
+    let watched = watched.map(|listener| tokio::spawn(telemetry::serve(listener, gateway.subject())));
     let _following = follower.attach(gateway.reporter());
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
@@ -123,6 +130,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
         }
     };
     gateway.serve(stop).await;
+    watched.inspect(JoinHandle::abort);
     Ok(())
 }
 
@@ -149,6 +157,7 @@ impl Gateway {
             limits,
             published,
             sessions: Mutex::default(),
+            counters: figures::Counters::default(),
             stopping: CancellationToken::new(),
         };
         Ok(Self { listeners, shared: Arc::new(shared) })
@@ -163,6 +172,11 @@ impl Gateway {
     /// What this gateway tells its agent.
     pub fn reporter(&self) -> Arc<dyn Reporter> {
         Arc::clone(&self.shared) as Arc<dyn Reporter>
+    }
+
+    /// What monitoring sees of this gateway.
+    pub fn subject(&self) -> Arc<dyn telemetry::Subject> {
+        Arc::clone(&self.shared) as Arc<dyn telemetry::Subject>
     }
 
     /// Serves until `stop` completes; then says goodbye to every client and returns when all are gone, or after

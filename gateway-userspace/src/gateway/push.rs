@@ -42,6 +42,7 @@ pub(super) async fn serve(mut connection: Connection, parameter: Arc<str>, share
         }
     };
     if let Unreadable::Refused(response) = refusal {
+        shared.counters.refused(response.status());
         connection.refuse(&response, limits.close_timeout).await;
     }
 }
@@ -75,6 +76,7 @@ async fn push(
 
     let message = Message { kind: kind(head, &body), payload: body };
     let delivered = shared.sessions().deliver(&ours.user, &message);
+    shared.counters.pushed(delivered);
     let user = String::from_utf8_lossy(&ours.user);
     tracing::debug!("push for {user}: {} bytes to {delivered} sessions", message.payload.len());
     Ok(Response::new(

@@ -46,7 +46,10 @@ pub(super) async fn serve(mut connection: Connection, parameter: Arc<str>, share
     };
     let (upgrade, user) = match placed {
         Ok(placed) => placed,
-        Err(response) => return connection.refuse(&response, limits.close_timeout).await,
+        Err(response) => {
+            shared.counters.refused(response.status());
+            return connection.refuse(&response, limits.close_timeout).await;
+        }
     };
 
     let peer = connection.peer;
@@ -133,6 +136,7 @@ impl<'a> Session<'a> {
     fn new(connection: Connection, user: &'a [u8], upgrade: &Upgrade, shared: &'a Shared) -> Self {
         let outbox = Arc::new(Outbox::new(connection.peer, shared.limits.queue));
         let id = shared.sessions().insert(user, Arc::clone(&outbox));
+        shared.counters.opened();
         Self {
             connection,
             shared,

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     agent::shared::{Agent, lock},
     control::{MemberStatus, Members, PeerStatus, Peers},
-    ring::Ring,
+    ring::{Member, Ring},
 };
 
 impl Agent {
@@ -48,10 +48,11 @@ impl Agent {
             }
             ControlFlow::Continue(())
         })?;
+        // Before the lock is taken: it may take a while.
+        let shares = in_force.ring.as_ref().map(|ring| self.shares(ring)).unwrap_or_default();
         let agreement = self.agreement();
         let of_ring = |ring: &Ring| {
-            let shares = ring.shares();
-            let one = |(member, (_, share)): (&crate::ring::Member, (_, f64))| MemberStatus {
+            let one = |(member, &(_, share)): (&Member, &(_, f64))| MemberStatus {
                 number: member.number,
                 identity: member.identity.to_string(),
                 address: member.address,
@@ -61,7 +62,7 @@ impl Agent {
                 flows: held.get(&member.number.get().into()).copied().unwrap_or(0),
                 standing: agreement.peer(member.address).map(|peer| peer.standing),
             };
-            ring.members().iter().zip(shares).map(one).collect()
+            ring.members().iter().zip(&*shares).map(one).collect()
         };
         let members = in_force.ring.as_ref().map(of_ring).unwrap_or_default();
         Ok(Members { ring: in_force.ring.as_ref().map(Ring::name), members, orphaned_flows })
