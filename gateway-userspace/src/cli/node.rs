@@ -20,6 +20,9 @@ use crate::{
 /// How long the agent may take to answer. It may have to walk a table of a million flows, and to ask other nodes.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long it may take once it has been given up: it is likely to be as before.
+const LATER_LIMIT: Duration = Duration::from_secs(1);
+
 /// Where the agent of this node listens, and where it has pinned the maps.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Node {
@@ -68,7 +71,7 @@ impl Node {
     pub async fn ask<T>(&self, question: impl AsyncFnOnce(&Path) -> Result<T, ClientError>) -> Result<T> {
         match self.try_to_ask(question).await? {
             Ok(answer) => Ok(answer),
-            Err(gone) => Err(anyhow!(gone)),
+            Err(gone) => Err(anyhow!("{gone}; is `ringsteer agent` running?")),
         }
     }
 
@@ -91,9 +94,10 @@ impl Node {
             Err(gone) => gone,
         };
         let pinned = self.pinned().and_then(|pinned| read(&pinned).map(|answer| (answer, pinned)));
-        let (answer, pinned) = pinned.map_err(|error| anyhow!("{gone}. The pinned maps do not tell it: {error:#}"))?;
+        let (answer, pinned) =
+            pinned.map_err(|error| anyhow!("{gone}, and the pinned maps do not tell it: {error:#}"))?;
         if !self.said.replace(true) {
-            eprintln!("ringsteer: {gone}. Shown is what the maps pinned in {} say", pinned.directory().display());
+            eprintln!("ringsteer: {gone}; this is what the maps pinned in {} say", pinned.directory().display());
         }
         Ok((answer, Source::Maps))
     }
@@ -120,15 +124,20 @@ impl Node {
         question: impl AsyncFnOnce(&Path) -> Result<T, ClientError>,
     ) -> Result<Result<T, String>> {
         let socket = self.socket()?;
-        match timeout(ANSWER_LIMIT, question(&socket)).await {
-            Ok(Ok(answer)) => Ok(Ok(answer)),
-            Ok(Err(error)) if error.agent_is_gone() => Ok(Err(error.to_string())),
-            Ok(Err(error)) => Err(error.into()),
+        let limit = if self.said.get() { LATER_LIMIT } else { ANSWER_LIMIT };
+        let error = match timeout(limit, question(&socket)).await {
+            Ok(Ok(answer)) => return Ok(Ok(answer)),
+            Ok(Err(error)) if error.agent_is_gone() => error,
+            Ok(Err(error)) => return Err(error.into()),
             Err(_) => {
-                let (socket, limit) = (socket.display(), ANSWER_LIMIT.as_secs());
-                Ok(Err(format!("the agent on {socket} has not answered within {limit} s; is it stopped, or stuck?")))
+                let (socket, limit) = (socket.display(), limit.as_secs());
+                return Ok(Err(format!("the agent on {socket} has not answered within {limit} s")));
             }
-        }
+        };
+        Ok(Err(match error {
+            ClientError::Connect { path, error } => format!("no agent answers on {}: {error}", path.display()),
+            broken => format!("the agent on {} broke off: {broken}", socket.display()),
+        }))
     }
 
     /// The agent's socket.

@@ -53,7 +53,8 @@ impl Args {
             Ok(Report { status, others: control::peers(socket).await?.peers })
         };
         let asked = self.node.ask(question).await;
-        let report = asked.context("this node's status is not known; `ringsteer stats` shows what the kernel does")?;
+        let report =
+            asked.context("how this node is, only its agent knows (`ringsteer stats` shows what the kernel does)")?;
         output::print(&match self.output {
             Output::Table => report.text(SystemTime::now()),
             Output::Json => output::json(&report)?,
@@ -116,7 +117,7 @@ impl Report {
     fn peers(&self) -> Vec<(&'static str, String)> {
         let counts = Standing::ALL.map(|one| (self.status.peers.of(one), one.name()));
         let counts = counts.iter().filter(|(count, _)| *count > 0);
-        let counts: Vec<_> = counts.map(|(count, name)| format!("{count} {name}")).collect();
+        let counts: Vec<_> = counts.map(|&(count, name)| stand(count, name)).collect();
         let mut lines = vec![("peers", if counts.is_empty() { "no others".into() } else { counts.join(", ") })];
         let wanting = self.others.iter().filter(|one| one.standing != Standing::Agrees || !one.link.up);
         lines.extend(wanting.map(|one| {
@@ -167,5 +168,24 @@ impl Report {
             ("drops", if dropped.is_empty() { "none".into() } else { dropped.join(", ") }),
         ];
         interfaces.chain(programs).chain(rest).collect()
+    }
+}
+
+/// So many members stand so: `1 agrees`, `2 agree`, `3 ahead`.
+fn stand(count: u32, standing: &str) -> String {
+    let plural = if count == 1 { standing } else { standing.strip_suffix('s').unwrap_or(standing) };
+    format!("{count} {plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_counted_in_words() {
+        let told = Standing::ALL.map(|one| [stand(1, one.name()), stand(2, one.name())].join(", "));
+        let expected =
+            ["1 agrees, 2 agree", "1 lags, 2 lag", "1 ahead, 2 ahead", "1 differs, 2 differ", "1 silent, 2 silent"];
+        assert_eq!(told, expected);
     }
 }

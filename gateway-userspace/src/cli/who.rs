@@ -12,6 +12,7 @@ use super::{
 use crate::{
     control::{self, KernelPlacement, Lookup, NodeSessions, Placement},
     inspect::placement::agree,
+    session::entry::SessionEntry,
 };
 
 /// Show where a user belongs and where the user is
@@ -119,84 +120,91 @@ impl Who {
     }
 
     fn text(&self) -> String {
+        let without_agent = self.source == Source::Maps;
         let mut lines = vec![("user", self.user.clone())];
         if let Some(position) = self.position {
             lines.push(("position", format!("{position} of 4294967296")));
         }
-        lines.push(("kernel", self.kernel_text()));
-        lines.push((
+        lines.extend(named("kernel", self.by_kernel()));
+        lines.extend(named(
             "userspace",
             match &self.userspace {
-                Some(ours) => place(ours),
-                None if self.source == Source::Maps => "not known without the agent".into(),
-                None => "no ring yet".into(),
+                Some(ours) => by_ring(ours),
+                None if without_agent => vec!["not known without the agent".into()],
+                None => vec!["no ring yet".into()],
             },
         ));
         let verdict = match self.agree {
-            Some(true) => "yes: one owner, one ring",
-            Some(false) => "NO: see above; packets go where the kernel says",
+            Some(true) => "yes: one owner, by one ring",
+            Some(false) => "NO: packets go where the kernel says",
             None => "not known",
         };
         lines.push(("agree", verdict.into()));
-        lines.push((
+        lines.extend(named(
             "before",
             match &self.previous {
                 Some(before) if Some(before.number) == self.userspace.as_ref().map(|ours| ours.number) => {
-                    format!("the same node, by ring {}", before.ring)
+                    vec![format!("the same node, by ring {}", before.ring)]
                 }
-                Some(before) => place(before),
-                None if self.source == Source::Maps => "not known without the agent".into(),
-                None => "there was no other ring".into(),
+                Some(before) => by_ring(before),
+                None if without_agent => vec!["not known without the agent".into()],
+                None => vec!["there was no other ring".into()],
             },
         ));
-        let mut text = facts(lines);
-        for line in self.session_lines() {
-            text += &facts([line]);
-        }
-        text
+        lines.extend(named(
+            "sessions",
+            match &self.sessions {
+                Some(nodes) => nodes.iter().flat_map(sessions_at).collect(),
+                None => vec!["not known: only the agent can ask the gateways".into()],
+            },
+        ));
+        facts(lines)
     }
 
-    fn kernel_text(&self) -> String {
+    fn by_kernel(&self) -> Vec<String> {
         match (&self.kernel, &self.kernel_error) {
             (Some(one), _) => {
-                let identity = one.identity.as_deref().unwrap_or("which is not in `nodes`");
-                let address = one.address.map_or_else(|| "no address".into(), |address| address.to_string());
                 let KernelPlacement { node, point, point_index, point_count, epoch, digest, .. } = one;
-                format!(
-                    "node {node}, {identity} at {address}, by point {} of {point_count} (at {point}) of ring {digest} of \
-                     epoch {epoch}",
-                    point_index + 1
-                )
+                let identity = one.identity.as_deref().unwrap_or("which is not in `nodes`,");
+                let address = one.address.map_or_else(|| "no address".into(), |address| address.to_string());
+                let index = point_index + 1;
+                vec![
+                    format!("node {node}, {identity} at {address}"),
+                    format!("by ring {digest} of epoch {epoch}, point {index} of {point_count}, at {point}"),
+                ]
             }
-            (None, Some(error)) => format!("cannot say: {error}"),
-            (None, None) => "cannot say".into(),
+            (None, Some(error)) => vec![format!("cannot say: {error}")],
+            (None, None) => vec!["cannot say".into()],
         }
-    }
-
-    fn session_lines(&self) -> Vec<(&'static str, String)> {
-        let Some(nodes) = &self.sessions else {
-            return vec![("sessions", "not known: only the agent can ask the gateways".into())];
-        };
-        let mut lines = Vec::new();
-        for node in nodes {
-            let at = match node.number {
-                Some(number) => format!("node {number}, {}", node.name),
-                None => node.name.clone(),
-            };
-            match &node.error {
-                Some(error) => lines.push(format!("{at}: cannot say: {error}")),
-                None if node.sessions.is_empty() => lines.push(format!("{at}: none")),
-                None => lines.extend(node.sessions.iter().map(|one| {
-                    let queued = count(one.queued as usize, "message");
-                    format!("{at}: from {} for {}, {queued} waiting", one.client, ago(one.age_ms))
-                })),
-            }
-        }
-        let names = std::iter::once("sessions").chain(std::iter::repeat(""));
-        names.zip(lines).collect()
     }
 }
 
-fn place(Placement { ring, number, identity, address, .. }: &Placement) -> String {
-    format!("node {number}, {identity} at {address}, by ring {ring}")
+/// What a ring says.
+fn by_ring(Placement { ring, number, identity, address, .. }: &Placement) -> Vec<String> {
+    vec![format!("node {number}, {identity} at {address}"), format!("by ring {ring}")]
+}
+
+/// What the gateway of a node says.
+fn sessions_at(node: &NodeSessions) -> Vec<String> {
+    let at = match node.number {
+        _ if node.here => "this node".to_owned(),
+        Some(number) => format!("node {number}"),
+        None => node.name.clone(),
+    };
+    match &node.error {
+        Some(error) => vec![format!("{at}: cannot say: {error}")],
+        None if node.sessions.is_empty() => vec![format!("{at}: none")],
+        None => {
+            let one = |one: &SessionEntry| {
+                let waiting = count(one.queued as usize, "message");
+                format!("{at}: {}, connected for {}, {waiting} waiting", one.client, ago(one.age_ms))
+            };
+            node.sessions.iter().map(one).collect()
+        }
+    }
+}
+
+/// Facts of one name in several lines.
+fn named(name: &'static str, lines: Vec<String>) -> impl Iterator<Item = (&'static str, String)> {
+    std::iter::once(name).chain(std::iter::repeat("")).zip(lines)
 }
