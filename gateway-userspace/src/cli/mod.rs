@@ -4,15 +4,27 @@
 //! |---|---|
 //! | `doctor` | whether this host is fit to steer |
 //! | `node` | the agent of this node, for the subcommands that ask it |
+//! | `pinned` | what a dead agent has left: maps and the ring on disk |
+//! | `names` | what the numbers of nodes mean |
 //! | `output` | facts, tables, JSON, exit codes |
+//! | `status` | how this node is |
+//! | `who` | where a user belongs and is |
+//! | `nodes`, `services`, `flows` | what the maps hold |
+//! | `stats` | the counters, and how they move |
 //! | `ring` | rings to look at, to compare, to try changes on |
-//! | `status` | what runs on this node |
 
 mod doctor;
+mod flows;
+mod names;
 mod node;
+mod nodes;
 mod output;
+mod pinned;
 mod ring;
+mod services;
+mod stats;
 mod status;
+mod who;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -40,6 +52,11 @@ enum Command {
     Prepare(agent::Prepare),
     Gateway(gateway::Args),
     Status(status::Args),
+    Who(who::Args),
+    Nodes(nodes::Args),
+    Services(services::Args),
+    Flows(flows::Args),
+    Stats(stats::Args),
     Ring(ring::Args),
     Doctor(doctor::Args),
     Uninstall(agent::Uninstall),
@@ -66,7 +83,12 @@ fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Load(args) => args.run()?,
         Command::Prepare(args) => runtime.block_on(args.run())?,
         Command::Gateway(args) => runtime.block_on(args.run())?,
-        Command::Status(args) => runtime.block_on(args.run())?,
+        Command::Status(args) => return runtime.block_on(args.run()),
+        Command::Who(args) => return runtime.block_on(args.run()),
+        Command::Nodes(args) => return runtime.block_on(args.run()),
+        Command::Services(args) => return runtime.block_on(args.run()),
+        Command::Flows(args) => return runtime.block_on(args.run()),
+        Command::Stats(args) => return runtime.block_on(args.run()),
         Command::Ring(args) => return runtime.block_on(args.run()),
         Command::Doctor(args) => return runtime.block_on(args.run()),
         Command::Uninstall(args) => runtime.block_on(args.run())?,

@@ -29,6 +29,15 @@ pub enum Verdict {
     Wanting,
 }
 
+/// Whoever reads what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Goes on reading.
+    There,
+    /// Has seen enough.
+    Gone,
+}
+
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
@@ -96,6 +105,28 @@ pub fn count(number: usize, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
+/// A time that has passed, in the two largest units that say something.
+pub fn ago(ms: u64) -> String {
+    let (s, m, h) = (ms / 1000, ms / 60_000, ms / 3_600_000);
+    match s {
+        0 => format!("{ms} ms"),
+        1..60 => format!("{s} s"),
+        60..3600 => format!("{m} min {} s", s % 60),
+        3600..86_400 => format!("{h} h {} min", m % 60),
+        _ => format!("{} d {} h", h / 24, h % 24),
+    }
+}
+
+/// So many bytes.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = UNITS.iter().enumerate().rev().find(|(index, _)| bytes >> (10 * index) > 0);
+    match unit {
+        None | Some((0, _)) => format!("{bytes} B"),
+        Some((index, unit)) => format!("{:.1} {unit}", bytes as f64 / (1u64 << (10 * index)) as f64),
+    }
+}
+
 /// What is said, as JSON for people too.
 ///
 /// # Errors
@@ -104,15 +135,24 @@ pub fn json(value: &impl Serialize) -> Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
-/// Prints it. A reader who has seen enough, such as `head`, is content and no error.
+/// Prints it, and that is all.
+///
+/// # Errors
+/// As [`show`].
+pub fn print(text: &str) -> Result<()> {
+    show(text).map(drop)
+}
+
+/// Prints it, of which there may be more. A reader who has seen enough, such as `head`, is content and no error.
 ///
 /// # Errors
 /// If it cannot be written for another reason.
-pub fn print(text: &str) -> Result<()> {
+pub fn show(text: &str) -> Result<Reader> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
-        _ => Ok(()),
+        Ok(()) => Ok(Reader::There),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(error).context("cannot print"),
     }
 }
 
@@ -141,6 +181,14 @@ number  member                   share
     #[test]
     fn nothing_to_list_leaves_the_titles() {
         assert_eq!(table([left("from"), left("to")], []), "from  to\n");
+    }
+
+    #[test]
+    fn times_and_sizes_are_short() {
+        let times = [999, 1000, 59_999, 61_000, 3_660_000, 90_000_000].map(ago);
+        assert_eq!(times, ["999 ms", "1 s", "59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]);
+        let sizes = [0, 1023, 1024, 1_572_864, u64::MAX].map(bytes);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "16777216.0 TiB"]);
     }
 
     #[test]

@@ -49,8 +49,10 @@ impl Args {
     /// Reads and judges it.
     pub async fn run(self) -> Result<Verdict> {
         let given = Given::find(&self.file, &self.node).await?;
-        if given.origin == Origin::Agent {
-            bail!("the ring in force has been checked already; name a file (for one called `current`, `./current`)");
+        if matches!(given.origin, Origin::Agent | Origin::Maps) {
+            bail!(
+                "what is or was in force has been checked already; name a file (for one called `current`, `./current`)"
+            );
         }
         let checked = Checked::of(&given.ring);
         output::print(&match self.output {

@@ -37,7 +37,7 @@ use crate::{
     exit_codes!("the rings differ: in an owner, a member, the members' order or the algorithm")
 ))]
 pub struct Args {
-    /// A ring: `current`, a file, `-`, or hosts separated by commas
+    /// A ring: `current`, `previous`, a file, `-`, or hosts separated by commas
     a: String,
     /// Another ring, likewise
     b: String,

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::{
-    cli::node::Node,
+    cli::node::{Node, Rings, Source},
     config::{Config, Overrides, parse_ring},
     ring::{
         Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, Ring, RingDescription, simulate::made_up_address,
@@ -37,30 +37,49 @@ pub struct Given {
 pub enum Origin {
     /// The agent publishes it.
     Agent,
+    /// The agent is gone; it is the one in the pinned maps, or, of the ring before, what the agent has left on disk.
+    Maps,
     /// A ring file, or a configuration with a ring in it.
     File,
     /// A list of hosts: identities and nothing else. Numbers, addresses and epoch are made up.
     Hosts,
 }
 
+// === impl Origin ===
+
+impl From<Source> for Origin {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Agent => Self::Agent,
+            Source::Maps => Self::Maps,
+        }
+    }
+}
+
 // === impl Given ===
 
 impl Given {
-    /// The ring that the command line calls `name`: `current` is the agent's, `-` is read from standard input, text
-    /// with a comma is a list of hosts, and everything else is a file.
+    /// The ring that the command line calls `name`: `current` and `previous` are the agent's, `-` is read from standard
+    /// input, text with a comma is a list of hosts, and everything else is a file.
     ///
     /// # Errors
     /// If there is no such ring, or it is none.
     pub async fn find(name: &str, node: &Node) -> Result<Self> {
-        let (ring, origin) =
-            match name {
-                "current" => (node.ring().await?, Origin::Agent),
-                "-" => read(io::stdin()).and_then(|text| parse(&text)).context("standard input")?,
-                _ if name.contains(',') && !Path::new(name).exists() => (hosts(name)?, Origin::Hosts),
-                _ => File::open(name).map_err(Into::into).and_then(read).and_then(|text| parse(&text)).with_context(
-                    || format!("{name} (a ring is `current`, a file, `-`, or hosts separated by commas)"),
-                )?,
-            };
+        let (ring, origin) = match name {
+            "current" => {
+                let Rings { current, source, .. } = node.rings().await?;
+                (current, source.into())
+            }
+            "previous" => {
+                let Rings { previous, source, .. } = node.rings().await?;
+                (previous.context("no ring before the one in force is known on this node")?, source.into())
+            }
+            "-" => read(io::stdin()).and_then(|text| parse(&text)).context("standard input")?,
+            _ if name.contains(',') && !Path::new(name).exists() => (hosts(name)?, Origin::Hosts),
+            _ => File::open(name).map_err(Into::into).and_then(read).and_then(|text| parse(&text)).with_context(
+                || format!("{name} (a ring is `current`, `previous`, a file, `-`, or hosts separated by commas)"),
+            )?,
+        };
         Ok(Self { ring, origin, name: name.to_owned() })
     }
 
@@ -70,7 +89,7 @@ impl Given {
         let members = ring.members().len();
         match origin {
             Origin::Hosts => format!("{name}: a list of {members} hosts"),
-            Origin::Agent | Origin::File => {
+            Origin::Agent | Origin::Maps | Origin::File => {
                 format!("{name}: epoch {}, digest {}, {members} members", ring.epoch(), ring.digest().short())
             }
         }

@@ -7,6 +7,8 @@ mod labels;
 mod show;
 mod simulate;
 
+pub use labels::Labels;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -16,7 +18,8 @@ use super::output::{Verdict, exit_codes};
 ///
 /// A ring is named in one of these ways:
 ///
-///   current       the one in force, which the agent of this node publishes
+///   current       the one in force on this node
+///   previous      the one that was in force before it
 ///   FILE          a ring file, a configuration with a ring in it, what `ring show -o json`
 ///                 printed, or a plain list of hosts, one a line
 ///   HOST,HOST,…   a list of hosts; one host alone ends in a comma

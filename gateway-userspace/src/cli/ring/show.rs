@@ -18,12 +18,13 @@ use crate::{
 #[command(after_help = concat!(
     "Examples:\n  \
        ringsteer ring show                         the ring in force on this node\n  \
-       ringsteer ring show -o json > ring.json     the same, to be kept and compared later\n  \
+       ringsteer ring show previous                the one before it\n  \
+       ringsteer ring show -o json > ring.json     the first again, to be kept and compared later\n  \
        ringsteer ring show gw-0:88,gw-1:88         what OpenIM makes of two hosts\n\n",
     exit_codes!()
 ))]
 pub struct Args {
-    /// The ring: `current`, a file, `-`, or hosts separated by commas
+    /// The ring: `current`, `previous`, a file, `-`, or hosts separated by commas
     #[arg(default_value = "current")]
     ring: String,
     #[command(flatten)]

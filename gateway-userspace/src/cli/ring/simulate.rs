@@ -48,7 +48,7 @@ pub struct Args {
     /// Another way of hashing
     #[arg(long, value_enum, group = "changes")]
     algorithm: Option<AlgorithmName>,
-    /// The ring to change: `current`, a file, `-`, or hosts separated by commas
+    /// The ring to change: `current`, `previous`, a file, `-`, or hosts separated by commas
     #[arg(long, default_value = "current")]
     ring: String,
     /// Count users, too, if there are this many
