@@ -23,7 +23,7 @@ use super::output::{Verdict, exit_codes};
 ///   FILE          a ring file, a configuration with a ring in it, what `ring show -o json`
 ///                 printed, or a plain list of hosts, one a line
 ///   HOST,HOST,…   a list of hosts; one host alone ends in a comma
-///   -             any of these files, from standard input
+///   '-'           any of these files, from standard input
 ///
 /// A list of hosts is taken for OpenIM's own ring of these names, in this order.
 #[derive(Debug, Parser)]
