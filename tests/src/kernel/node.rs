@@ -160,8 +160,12 @@ impl Node {
         // The kernel puts an IPv6 address into force later, in work of its own, and has no event for it.
         let deadline = Instant::now() + PATIENCE;
         let address = addresses::virtual_address(Family::V6);
-        let reach = || UdpSocket::bind((Family::V6.unspecified(), 0))?.connect(address);
-        while let Err(error) = reach() {
+        // A socket can have it, and one that has none yet can reach it: neither means the other.
+        let in_force = || {
+            UdpSocket::bind((address.ip(), 0))?;
+            UdpSocket::bind((Family::V6.unspecified(), 0))?.connect(address)
+        };
+        while let Err(error) = in_force() {
             ensure!(Instant::now() < deadline, "{address} is not in force: {error}");
             thread::yield_now();
         }

@@ -59,18 +59,18 @@ impl fmt::Display for Family {
 }
 
 /// Makes two tests, `ipv4` and `ipv6`, of each of these functions, in a module of the function's name: a function takes
-/// the [`Family`] and gives a `Result`.
+/// the [`Family`] and gives what a test may give.
 #[macro_export]
 macro_rules! on_each_family {
     ($($test:ident),+ $(,)?) => {$(
         mod $test {
             #[test]
-            fn ipv4() -> ::anyhow::Result<()> {
+            fn ipv4() -> impl ::std::process::Termination {
                 super::$test($crate::lab::Family::V4)
             }
 
             #[test]
-            fn ipv6() -> ::anyhow::Result<()> {
+            fn ipv6() -> impl ::std::process::Termination {
                 super::$test($crate::lab::Family::V6)
             }
         }
@@ -78,7 +78,7 @@ macro_rules! on_each_family {
 }
 
 /// Makes four tests of each of these functions, in a module of the function's name: a function takes the [`Family`] of
-/// the clients, and so of what is inside the tunnel, and that of the nodes, and so of the tunnel, and gives a `Result`.
+/// the clients, and so of what is inside the tunnel, and that of the nodes, and so of the tunnel, and gives what a test may give.
 #[macro_export]
 macro_rules! on_each_mix {
     ($($test:ident),+ $(,)?) => {$(
@@ -86,22 +86,22 @@ macro_rules! on_each_mix {
             use $crate::lab::Family::{V4, V6};
 
             #[test]
-            fn ipv4_inside_ipv4() -> ::anyhow::Result<()> {
+            fn ipv4_inside_ipv4() -> impl ::std::process::Termination {
                 super::$test(V4, V4)
             }
 
             #[test]
-            fn ipv4_inside_ipv6() -> ::anyhow::Result<()> {
+            fn ipv4_inside_ipv6() -> impl ::std::process::Termination {
                 super::$test(V4, V6)
             }
 
             #[test]
-            fn ipv6_inside_ipv4() -> ::anyhow::Result<()> {
+            fn ipv6_inside_ipv4() -> impl ::std::process::Termination {
                 super::$test(V6, V4)
             }
 
             #[test]
-            fn ipv6_inside_ipv6() -> ::anyhow::Result<()> {
+            fn ipv6_inside_ipv6() -> impl ::std::process::Termination {
                 super::$test(V6, V6)
             }
         }

@@ -7,15 +7,16 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use ringsteer_tests::{
     lab::Family,
+    on_each_family,
     packet::{ETHERNET, Flags, Segment, TcpOption},
 };
 
 use crate::{
-    node::{Admission, ISN, MARK, Node, client, first, frame, in_either_family, request_of, segment_in, server},
+    node::{Admission, ISN, MARK, Node, client, first, frame, request_of, segment_in, server},
     wire::{expects, sends, until},
 };
 
-in_either_family!(
+on_each_family!(
     what_is_not_marked_is_not_looked_at,
     what_is_not_for_a_service_is_not_looked_at,
     without_a_listener_it_is_dropped,

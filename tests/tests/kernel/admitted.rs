@@ -12,15 +12,16 @@ use ringsteer_ebpf::cookie::RCV_WSCALE;
 use ringsteer_tests::{
     kernel::addresses,
     lab::Family,
+    on_each_family, on_each_mix,
     packet::{Datagram, Flags, Segment, TcpOption},
 };
 
 use crate::{
-    node::{ISN, MARK, Mix, Node, TUNNEL_PORT, client, in_either_family, in_every_mix, request_of, server, syn},
+    node::{ISN, MARK, Mix, Node, TUNNEL_PORT, client, request_of, server, syn},
     wire::{Agreed, PATIENCE, Wire, until},
 };
 
-in_either_family!(
+on_each_family!(
     a_half_open_handshake_leaves_nothing,
     a_client_of_this_node_is_served,
     what_was_offered_is_what_is_agreed,
@@ -28,7 +29,7 @@ in_either_family!(
     a_listener_that_comes_late_is_found,
     a_new_connection_replaces_a_live_one_on_its_ports,
 );
-in_every_mix!(a_client_of_another_node_is_served, what_overtook_the_first_segment_makes_no_socket);
+on_each_mix!(a_client_of_another_node_is_served, what_overtook_the_first_segment_makes_no_socket);
 
 /// A node with its programs attached.
 struct Live {
@@ -160,7 +161,8 @@ fn a_client_of_this_node_is_served(family: Family) {
 }
 
 /// The edge has marked the segment and put it into the tunnel; this node is the owner.
-fn a_client_of_another_node_is_served(mix: Mix) {
+fn a_client_of_another_node_is_served(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let live = Live::new(mix, 2);
     // The edge's cookie is as good as ours: the fleet has one secret.
     let answer = live.dial(ISN, vec![TcpOption::MaximumSegmentSize(1_400), TcpOption::Timestamps(9, 0)]);
@@ -269,7 +271,8 @@ fn a_new_connection_replaces_a_live_one_on_its_ports(family: Family) {
     assert_eq!(old.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
 
-fn what_overtook_the_first_segment_makes_no_socket(mix: Mix) {
+fn what_overtook_the_first_segment_makes_no_socket(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let live = Live::new(mix, 2);
     let answer = live.dial(ISN, Vec::new());
     let segment = Segment { reserved: MARK, ..live.first(&answer) };

@@ -9,18 +9,19 @@ use ringsteer_ebpf::{
 use ringsteer_tests::{
     kernel::addresses,
     lab::Family,
+    on_each_family,
     packet::{Flags, Segment},
 };
 
 use crate::{
     node::{
-        Action, ISN, MARK, MAX_FLOWS, Node, SECRET, SHORT_SLOT, client, first, in_either_family, networks, request_of,
-        reset_in, ring_among, segment_in, syn, user_of,
+        Action, ISN, MARK, MAX_FLOWS, Node, SECRET, SHORT_SLOT, client, first, networks, request_of, reset_in,
+        ring_among, segment_in, stay_on_this_cpu, syn, user_of,
     },
     wire::until,
 };
 
-in_either_family!(
+on_each_family!(
     the_first_segment_is_bound_and_marked_for_admission,
     later_segments_pass_as_they_are,
     a_flow_counts_what_passes,
@@ -39,6 +40,7 @@ in_either_family!(
     a_forged_acknowledgement_does_not_move_a_live_flow,
     a_new_connection_on_old_ports_is_bound_anew,
     what_overtakes_on_old_ports_waits,
+    a_number_without_the_flag_proves_nothing,
     a_full_table_refuses_new_flows_and_keeps_the_old,
     a_segment_without_a_key_is_bound_by_its_tuple,
     a_syn_with_rst_or_ack_opens_nothing,
@@ -347,9 +349,28 @@ fn what_overtakes_on_old_ports_waits(family: Family) {
     let second = Segment { sequence: 777 + 1_413, ..first(from, 777, cookie, b"rest") };
     node.segment(&second).assert(Action::Drop, &["drop_early_segment"]);
     assert_eq!(node.flow(from).unwrap().first_ack, flow.first_ack);
-    // A RST of the old connection ends the old connection, whatever its numbers.
-    let reset = Segment { flags: Flags::RST, ..second };
-    node.segment(&reset).assert(Action::Pass, &["delivered"]);
+    // A RST is the old connection's, whatever its numbers.
+    for sent in [second, first(from, 777, cookie, &request_of("u1"))] {
+        let reset = Segment { flags: Flags::RST | Flags::ACK, ..sent };
+        node.segment(&reset).assert(Action::Pass, &["delivered"]);
+        assert_eq!(node.flow(from).unwrap().first_ack, flow.first_ack);
+    }
+}
+
+/// Without ACK, the acknowledgement number means nothing (RFC 9293 section 3.1), be it a valid cookie.
+fn a_number_without_the_flag_proves_nothing(family: Family) {
+    let (mut node, flow) = with_flow(family);
+    let stranger = client(family, 40_001);
+    let cookie = node.dial(stranger, ISN);
+    let sent = Segment { flags: Flags::PSH, ..first(stranger, ISN, cookie, &request_of("u1")) };
+    reset_in(&node.segment(&sent), "rst_unknown_flow");
+    assert!(node.flow(stranger).is_none());
+    // Nor does it move a flow.
+    let known = client(family, 40_000);
+    let cookie = node.dial(known, 777);
+    let sent = Segment { flags: Flags::PSH, ..first(known, 777, cookie, &request_of("u1")) };
+    node.segment(&sent).assert(Action::Pass, &["delivered"]);
+    assert_eq!(node.flow(known).unwrap().first_ack, flow.first_ack);
 }
 
 fn a_full_table_refuses_new_flows_and_keeps_the_old(family: Family) {
@@ -421,9 +442,19 @@ fn flows_of_two_services_are_two(family: Family) {
     let from = client(family, 40_000);
     let other = Family::ALL.into_iter().find(|one| *one != family).expect("there are two");
     assert!(node.flow(client(other, 40_000)).is_none());
-    let stranger = Segment { acknowledgement: flow.first_ack, ..later(family, &flow, Flags::ACK, b"") };
-    // Another port of the virtual address is not steered at all.
-    let elsewhere = SocketAddr::new(stranger.destination.ip(), stranger.destination.port() + 1);
-    node.segment(&Segment { destination: elsewhere, ..stranger }).assert(Action::Pass, &["not_ours"]);
-    assert_eq!(node.flow(from).unwrap(), flow);
+    // Another port of the virtual address is not steered at all, nor is another address; least of all by what the program
+    // remembers of the service, which it looks for by the low four bits of the port.
+    stay_on_this_cpu();
+    let ours = later(family, &flow, Flags::ACK, b"");
+    let at = ours.destination;
+    for destination in [
+        SocketAddr::new(at.ip(), at.port() + 1),
+        SocketAddr::new(at.ip(), at.port() + 16),
+        SocketAddr::new(addresses::node(family, 1), at.port()),
+    ] {
+        node.segment(&ours).assert(Action::Pass, &["delivered"]);
+        let before = node.flow(from);
+        node.segment(&Segment { destination, ..ours.clone() }).assert(Action::Pass, &["not_ours"]);
+        assert_eq!(node.flow(from), before);
+    }
 }

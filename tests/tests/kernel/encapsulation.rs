@@ -2,27 +2,28 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use proptest::prelude::*;
-use ringsteer::ring::NodeAddress;
+use ringsteer_ebpf::layout;
 use ringsteer_tests::{
     kernel::{
         EDGE, addresses,
         run::{Arrival, Outcome},
     },
     lab::{Family, command},
+    on_each_mix,
     packet::{Datagram, ETHERNET, Flags, Frame, Icmp, IpPacket, Segment, TcpOption},
 };
 
 use crate::node::{
-    Action, ISN, MARK, Mix, Node, TUNNEL_PORT, client, first, frame, in_every_mix, networks, packet_in, property,
-    request_of, ring_among, server, user_of,
+    Action, ISN, MARK, Mix, Node, TUNNEL_PORT, client, first, frame, networks, packet_in, property, request_of,
+    ring_among, server, user_of,
 };
 
-in_every_mix!(
+on_each_mix!(
     the_first_segment_travels_marked_in_right_headers,
     every_later_packet_travels_as_it_is,
     each_node_gets_its_own,
@@ -91,7 +92,8 @@ fn assert_tunnelled(mix: Mix, outcome: &Outcome<Action>, to: u16, inner: &[u8]) 
     assert_eq!(outcome.frame, in_tunnel(mix, &outcome.frame, to, inner));
 }
 
-fn the_first_segment_travels_marked_in_right_headers(mix: Mix) {
+fn the_first_segment_travels_marked_in_right_headers(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let ring = ring_among(mix.outer, 3);
     let mut node = Node::in_ring(&ring);
     let from = client(mix.inner, 40_000);
@@ -107,7 +109,8 @@ fn the_first_segment_travels_marked_in_right_headers(mix: Mix) {
     }
 }
 
-fn every_later_packet_travels_as_it_is(mix: Mix) {
+fn every_later_packet_travels_as_it_is(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let (node, first_ack) = with_flow_elsewhere(mix);
     let numbers = any::<(u8, u8, u8, u32, u16)>();
     let payload = prop::collection::vec(any::<u8>(), 0..1_412);
@@ -125,7 +128,8 @@ fn every_later_packet_travels_as_it_is(mix: Mix) {
     });
 }
 
-fn each_node_gets_its_own(mix: Mix) {
+fn each_node_gets_its_own(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let ring = ring_among(mix.outer, 5);
     let mut node = Node::in_ring(&ring);
     for number in 2..=5 {
@@ -138,7 +142,8 @@ fn each_node_gets_its_own(mix: Mix) {
     }
 }
 
-fn a_packet_from_elsewhere_is_redirected(mix: Mix) {
+fn a_packet_from_elsewhere_is_redirected(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let (mut node, first_ack) = with_flow_elsewhere(mix);
     let packet = later(mix, first_ack, b"data").to_bytes();
     let outcome = node.steer(&frame(&packet), Arrival::Elsewhere).unwrap();
@@ -146,7 +151,8 @@ fn a_packet_from_elsewhere_is_redirected(mix: Mix) {
     assert_eq!(outcome.frame, in_tunnel(mix, &outcome.frame, 2, &packet));
 }
 
-fn an_icmp_error_follows_its_flow(mix: Mix) {
+fn an_icmp_error_follows_its_flow(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let (mut node, first_ack) = with_flow_elsewhere(mix);
     let ours = Segment::new(server(mix.inner), client(mix.inner, 40_000), Flags::ACK);
     let ours = Segment { sequence: first_ack, payload: vec![0; 600], ..ours }.to_bytes();
@@ -160,7 +166,8 @@ fn an_icmp_error_follows_its_flow(mix: Mix) {
 }
 
 /// Ethernet's shortest frames are longer than a bare ACK over IPv4.
-fn a_padded_frame_travels_whole(mix: Mix) {
+fn a_padded_frame_travels_whole(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let (mut node, first_ack) = with_flow_elsewhere(mix);
     let packet = later(mix, first_ack, b"").to_bytes();
     let outcome = node.run(&[&frame(&packet)[..], &[0; 6]].concat());
@@ -169,15 +176,29 @@ fn a_padded_frame_travels_whole(mix: Mix) {
     assert_eq!(outcome.frame[..expected.len()], expected);
 }
 
-/// A tunnel has one family. The configuration refuses such a ring; a packet must not be sent anywhere by it.
-fn a_node_of_the_other_family_is_not_reached(mix: Mix) {
-    let ring = ring_among(mix.outer, 2);
+/// A tunnel has one family. The configuration refuses such a ring; a packet must not be sent anywhere by it, not even
+/// where the same bits lead in the other family.
+fn a_node_of_the_other_family_is_not_reached(inner: Family, outer: Family) {
+    let ring = ring_among(outer, 2);
     let mut node = Node::in_ring(&ring);
-    let other = if mix.outer == Family::V4 { Family::V6 } else { Family::V4 };
-    let mut them = node.dataplane.maps.nodes.get(&2, 0).unwrap();
-    them.address = NodeAddress::new(addresses::node(other, 2)).unwrap().to_kernel();
-    node.dataplane.maps.nodes.insert(2, them, 0).unwrap();
-    node.open(client(mix.inner, 40_000), &request_of(&user_of(&ring, 2)))
+    let IpAddr::V4(v4) = addresses::node(Family::V4, 2) else { unreachable!("that is what was asked for") };
+    let [a, b, c, d] = v4.octets();
+    let address = match outer {
+        // Ends in the address of a neighbour.
+        Family::V4 => [0x20, 0x01, 0x0d, 0xb8, 0, 0x51, 0, 0, 0, 0, 0, 0, a, b, c, d],
+        // That neighbour, in the form in which the maps have it, and a way to it if one takes it for an IPv6 address.
+        Family::V6 => {
+            let (mapped, link) = (v4.to_ipv6_mapped(), addresses::shown(addresses::link(2)));
+            let batch = format!(
+                "route add {mapped}/128 dev {EDGE}\nneigh add {mapped} lladdr {link} dev {EDGE} nud permanent\n"
+            );
+            command::ip_batch(None, &batch).unwrap();
+            mapped.octets()
+        }
+    };
+    let them = node.dataplane.maps.nodes.get(&2, 0).unwrap();
+    node.dataplane.maps.nodes.insert(2, layout::node::Node { address, ..them }, 0).unwrap();
+    node.open(client(inner, 40_000), &request_of(&user_of(&ring, 2)))
         .assert(Action::Drop, &["bound_by_key", "drop_no_route"]);
 }
 
@@ -189,7 +210,8 @@ fn source_port(mix: Mix, outcome: &Outcome<Action>) -> u16 {
 }
 
 /// Routers and receive queues keep packets with the same ports in order, and others apart.
-fn a_flow_keeps_its_source_port_and_others_have_others(mix: Mix) {
+fn a_flow_keeps_its_source_port_and_others_have_others(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let ring = ring_among(mix.outer, 2);
     let mut node = Node::in_ring(&ring);
     let request = request_of(&user_of(&ring, 2));
@@ -210,7 +232,8 @@ fn a_flow_keeps_its_source_port_and_others_have_others(mix: Mix) {
     assert!(distinct.len() * 10 > ports.len() * 9, "{} flows have {} ports", ports.len(), distinct.len());
 }
 
-fn without_a_neighbour_entry_it_is_dropped_and_counted(mix: Mix) {
+fn without_a_neighbour_entry_it_is_dropped_and_counted(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let ring = ring_among(mix.outer, 2);
     let mut node = Node::with(&ring, |setup| setup.neighbours = 1);
     let from = client(mix.inner, 40_000);
@@ -229,7 +252,8 @@ fn neighbour(mix: Mix, verb: &str, link: u16) {
     command::ip_batch(None, &format!("neigh {verb} {address} lladdr {link} dev {EDGE} nud permanent\n")).unwrap();
 }
 
-fn without_a_route_it_is_dropped_and_counted(mix: Mix) {
+fn without_a_route_it_is_dropped_and_counted(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let ring = ring_among(mix.outer, 2);
     let mut node = Node::in_ring(&ring);
     let host = addresses::node(mix.outer, 2);
@@ -245,7 +269,8 @@ fn without_a_route_it_is_dropped_and_counted(mix: Mix) {
 }
 
 /// What a CPU remembers of next hops does not outlive them for long. There is no event to wait for but that itself.
-fn a_neighbour_that_changes_is_followed(mix: Mix) {
+fn a_neighbour_that_changes_is_followed(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let (mut node, first_ack) = with_flow_elsewhere(mix);
     neighbour(mix, "replace", 99);
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -260,7 +285,8 @@ fn a_neighbour_that_changes_is_followed(mix: Mix) {
     }
 }
 
-fn without_headroom_it_is_dropped_and_counted(mix: Mix) {
+fn without_headroom_it_is_dropped_and_counted(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let (mut node, first_ack) = with_flow_elsewhere(mix);
     let packet = frame(&later(mix, first_ack, b"data").to_bytes());
     let outcome = node.steer(&packet, Arrival::WithMetadata(208)).unwrap();
@@ -269,7 +295,8 @@ fn without_headroom_it_is_dropped_and_counted(mix: Mix) {
     node.steer(&packet, Arrival::WithMetadata(4)).unwrap().assert(Action::Transmit, &["tunnelled"]);
 }
 
-fn a_flow_of_a_node_that_is_unknown_is_dropped_and_counted(mix: Mix) {
+fn a_flow_of_a_node_that_is_unknown_is_dropped_and_counted(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let ring = ring_among(mix.outer, 2);
     let mut node = Node::in_ring(&ring);
     // The ring still names it.

@@ -4,15 +4,16 @@ use proptest::prelude::*;
 use ringsteer_tests::{
     kernel::addresses,
     lab::Family,
+    on_each_mix,
     packet::{Datagram, ETHERNET, Flags, Icmp, Segment, TcpOption},
 };
 
 use crate::node::{
-    Action, ISN, Mix, Node, TUNNEL_PORT, client, first, frame, in_every_mix, property, request_of, ring_among,
-    segment_in, server, syn, user_of,
+    Action, ISN, Mix, Node, TUNNEL_PORT, client, first, frame, property, request_of, ring_among, segment_in, server,
+    syn, user_of,
 };
 
-in_every_mix!(every_packet_has_a_counted_verdict);
+on_each_mix!(every_packet_has_a_counted_verdict);
 
 /// What is done to a good frame.
 #[derive(Clone, Debug)]
@@ -93,7 +94,8 @@ fn good_frames(node: &mut Node, mix: Mix, users: [String; 2]) -> Vec<Vec<u8>> {
     variants.map(|packet| frame(&packet.to_bytes())).collect()
 }
 
-fn every_packet_has_a_counted_verdict(mix: Mix) {
+fn every_packet_has_a_counted_verdict(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let ring = ring_among(mix.outer, 2);
     let mut node = Node::in_ring(&ring);
     let frames = good_frames(&mut node, mix, [1, 2].map(|number| user_of(&ring, number)));

@@ -4,18 +4,16 @@ use ringsteer::ring::Ring;
 use ringsteer_tests::{
     kernel::addresses,
     lab::Family,
+    on_each_family,
     packet::{Flags, Icmp, Segment},
 };
 
 use crate::{
-    node::{
-        Action, ISN, Node, SECRETS, client, first, in_either_family, request_of, reset_in, ring_among, segment_in,
-        server, user_of,
-    },
+    node::{Action, ISN, Node, SECRETS, client, first, request_of, reset_in, ring_among, segment_in, server, user_of},
     wire::until,
 };
 
-in_either_family!(
+on_each_family!(
     the_client_is_told_with_the_number_it_acknowledges,
     who_acknowledges_nothing_is_answered_by_its_own_number,
     an_rst_is_not_answered,

@@ -4,14 +4,13 @@ use proptest::prelude::*;
 use ringsteer_ebpf::cookie::{self, MSS_CLASSES, RCV_WSCALE};
 use ringsteer_tests::{
     lab::Family,
+    on_each_family,
     packet::{ETHERNET, Flags, IpPacket, Segment, TcpOption, ip::protocol},
 };
 
-use crate::node::{
-    Action, ISN, Node, client, frame, in_either_family, offered_mss, packet_in, property, segment_in, syn,
-};
+use crate::node::{Action, ISN, Node, client, frame, offered_mss, packet_in, property, segment_in, syn};
 
-in_either_family!(
+on_each_family!(
     the_answer_mirrors_what_the_client_offers,
     no_option_area_spoils_the_answer,
     a_syn_with_data_is_answered_as_one_without,

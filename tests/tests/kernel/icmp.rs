@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use ringsteer_tests::{
     kernel::addresses,
     lab::Family,
+    on_each_family,
     packet::{Datagram, Flags, Icmp, Segment},
 };
 
-use crate::node::{Action, ISN, Node, client, first, frame, in_either_family, request_of, server};
+use crate::node::{Action, ISN, Node, client, first, frame, request_of, server};
 
-in_either_family!(
+on_each_family!(
     an_error_goes_where_its_flow_goes,
     so_much_of_the_quote_is_enough,
     an_error_about_anything_else_is_the_kernels,

@@ -4,11 +4,11 @@
 use proptest::prelude::*;
 use ringsteer::openim::request::{parameter, parse_head};
 use ringsteer_ebpf::{crc32, key::MAX_KEY};
-use ringsteer_tests::lab::Family;
+use ringsteer_tests::{lab::Family, on_each_family};
 
-use crate::node::{Node, PARAMETER, client, in_either_family, offered_mss, property, request};
+use crate::node::{Node, PARAMETER, client, offered_mss, property, request};
 
-in_either_family!(
+on_each_family!(
     the_three_sdks_are_understood,
     each_rule_of_the_query,
     only_the_request_line_counts,

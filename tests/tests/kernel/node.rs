@@ -60,58 +60,6 @@ pub struct Mix {
     pub inner: Family,
 }
 
-/// Makes tests of functions that take a family, one for each. The same goes for clients, service and nodes.
-macro_rules! in_either_family {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name {
-            use ringsteer_tests::lab::Family;
-
-            #[test]
-            fn ipv4() {
-                super::$name(Family::V4);
-            }
-
-            #[test]
-            fn ipv6() {
-                super::$name(Family::V6);
-            }
-        })*
-    };
-}
-pub(crate) use in_either_family;
-
-/// Makes tests of functions that take a [`Mix`], one for each.
-macro_rules! in_every_mix {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name {
-            use ringsteer_tests::lab::Family;
-
-            use crate::node::Mix;
-
-            #[test]
-            fn ipv4_in_ipv4() {
-                super::$name(Mix { outer: Family::V4, inner: Family::V4 });
-            }
-
-            #[test]
-            fn ipv4_in_ipv6() {
-                super::$name(Mix { outer: Family::V6, inner: Family::V4 });
-            }
-
-            #[test]
-            fn ipv6_in_ipv4() {
-                super::$name(Mix { outer: Family::V4, inner: Family::V6 });
-            }
-
-            #[test]
-            fn ipv6_in_ipv6() {
-                super::$name(Mix { outer: Family::V6, inner: Family::V6 });
-            }
-        })*
-    };
-}
-pub(crate) use in_every_mix;
-
 /// A client, at this port.
 pub fn client(family: Family, port: u16) -> SocketAddr {
     SocketAddr::new(addresses::client(family, kernel::CLIENT), port)

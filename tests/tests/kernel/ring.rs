@@ -8,12 +8,13 @@ use ringsteer_ebpf::{crc32, key::MAX_KEY};
 use ringsteer_tests::{
     kernel::ring_of,
     lab::Family,
+    on_each_family,
     vectors::{Boundary, Edges, Owners, SPELLINGS, openim_identities},
 };
 
-use crate::node::{ISN, Node, SECRETS, client, first, frame, in_either_family, property, request_of, segment_in, syn};
+use crate::node::{ISN, Node, SECRETS, client, first, frame, property, request_of, segment_in, syn};
 
-in_either_family!(
+on_each_family!(
     every_user_is_bound_to_the_owner_openim_gives_it,
     at_on_and_beyond_the_points,
     on_a_collision_the_member_added_last_wins,

@@ -3,18 +3,20 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ringsteer::ring::NodeAddress;
+use ringsteer_ebpf::layout::service::ServiceKey;
 use ringsteer_tests::{
     kernel::addresses,
     lab::Family,
+    on_each_mix,
     packet::{Datagram, ETHERNET, Icmp, IpPacket, Segment},
 };
 
 use crate::node::{
-    Action, ISN, Mix, Node, SECRETS, TUNNEL_PORT, client, first, frame, in_every_mix, request_of, ring_among, server,
-    syn,
+    Action, ISN, Mix, Node, SECRETS, TUNNEL_PORT, client, first, frame, request_of, ring_among, server, syn,
 };
 
-in_every_mix!(
+on_each_mix!(
     from_a_node_and_for_a_service_it_comes_out,
     an_icmp_error_for_a_service_comes_out_too,
     from_anybody_else_it_is_dropped,
@@ -38,13 +40,14 @@ fn from_node(mix: Mix, number: u16, inner: &[u8]) -> Datagram {
     tunnelled(addresses::node(mix.outer, number), inner)
 }
 
-fn inner(mix: Mix) -> Segment {
+fn content(mix: Mix) -> Segment {
     first(client(mix.inner, 40_000), ISN, 4_711, &request_of("u1"))
 }
 
-fn from_a_node_and_for_a_service_it_comes_out(mix: Mix) {
+fn from_a_node_and_for_a_service_it_comes_out(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let mut node = Node::among(mix.outer, 3);
-    let packet = inner(mix).to_bytes();
+    let packet = content(mix).to_bytes();
     for from in [2, 3] {
         for checksum in [true, false] {
             let outcome = node.packet(&Datagram { checksum, ..from_node(mix, from, &packet) }.to_bytes());
@@ -56,9 +59,10 @@ fn from_a_node_and_for_a_service_it_comes_out(mix: Mix) {
     assert_eq!(node.flows(), 0, "the edge keeps the flow, not the owner");
 }
 
-fn an_icmp_error_for_a_service_comes_out_too(mix: Mix) {
+fn an_icmp_error_for_a_service_comes_out_too(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let mut node = Node::among(mix.outer, 3);
-    let sent = inner(mix);
+    let sent = content(mix);
     // What the server sent, and a router on its way could not forward.
     let quoted = Segment { source: sent.destination, destination: sent.source, ..sent.clone() }.to_bytes();
     let router = client(mix.inner, 0).ip();
@@ -70,6 +74,11 @@ fn an_icmp_error_for_a_service_comes_out_too(mix: Mix) {
     }
     // To another address than the packet it quotes came from.
     let astray = Icmp { destination: addresses::node(mix.inner, 1), ..Icmp::too_big(router, 1280, &quoted) };
+    // Were there a service, too, it would still be about another one.
+    let mut services = node.dataplane.maps.services.iter().collect::<Result<Vec<_>, _>>().unwrap();
+    let (key, value) = services.pop().expect("there are two");
+    let here = NodeAddress::new(astray.destination).unwrap().to_kernel();
+    node.dataplane.maps.services.insert(ServiceKey { address: here, ..key }, value, 0).unwrap();
     // About a packet that did not come from a service.
     let of_a_client = Icmp::too_big(router, 1280, &sent.to_bytes());
     let ping = Icmp::echo_request(router, server(mix.inner).ip(), quoted);
@@ -78,26 +87,30 @@ fn an_icmp_error_for_a_service_comes_out_too(mix: Mix) {
     }
 }
 
-fn from_anybody_else_it_is_dropped(mix: Mix) {
+fn from_anybody_else_it_is_dropped(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let mut node = Node::among(mix.outer, 3);
     for from in [addresses::node(mix.outer, 4), client(mix.outer, 1).ip(), server(mix.outer).ip()] {
-        node.packet(&tunnelled(from, &inner(mix).to_bytes()).to_bytes()).assert(Action::Drop, &["drop_tunnel_sender"]);
+        node.packet(&tunnelled(from, &content(mix).to_bytes()).to_bytes())
+            .assert(Action::Drop, &["drop_tunnel_sender"]);
     }
 }
 
-fn a_node_that_leaves_the_ring_is_a_stranger(mix: Mix) {
+fn a_node_that_leaves_the_ring_is_a_stranger(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let mut node = Node::among(mix.outer, 3);
-    let packet = from_node(mix, 3, &inner(mix).to_bytes()).to_bytes();
+    let packet = from_node(mix, 3, &content(mix).to_bytes()).to_bytes();
     node.packet(&packet).assert(Action::Pass, &["untunnelled"]);
     node.publish(&ring_among(mix.outer, 2), SECRETS);
     node.packet(&packet).assert(Action::Drop, &["drop_tunnel_sender"]);
 }
 
-fn what_is_for_no_service_stays_inside(mix: Mix) {
+fn what_is_for_no_service_stays_inside(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let mut node = Node::among(mix.outer, 3);
     let (from, server) = (client(mix.inner, 1), server(mix.inner));
-    let to = |address: IpAddr, port| Segment { destination: SocketAddr::new(address, port), ..inner(mix) }.to_bytes();
-    let whole = inner(mix).to_bytes();
+    let to = |address: IpAddr, port| Segment { destination: SocketAddr::new(address, port), ..content(mix) }.to_bytes();
+    let whole = content(mix).to_bytes();
     let version = |nibble: u8| {
         let mut packet = whole.clone();
         packet[0] = nibble << 4 | packet[0] & 0xf;
@@ -106,7 +119,7 @@ fn what_is_for_no_service_stays_inside(mix: Mix) {
     for (what, packet) in [
         ("another port", to(server.ip(), 22)),
         ("another address", to(addresses::node(mix.inner, 1), server.port())),
-        ("more than a plain header", inner(mix).packet().with_extension().to_bytes()),
+        ("more than a plain header", content(mix).packet().with_extension().to_bytes()),
         ("UDP", Datagram::new(from, server, b"x".to_vec()).to_bytes()),
         ("SCTP", IpPacket::new(from.ip(), server.ip(), 132, whole[mix.inner.header_length()..].to_vec()).to_bytes()),
         ("ping", Icmp::echo_request(from.ip(), server.ip(), vec![8; 60]).to_bytes()),
@@ -124,9 +137,10 @@ fn what_is_for_no_service_stays_inside(mix: Mix) {
 }
 
 /// What comes out is whole, and nothing comes with it.
-fn lengths_that_contradict_each_other_stay_inside(mix: Mix) {
+fn lengths_that_contradict_each_other_stay_inside(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let mut node = Node::among(mix.outer, 3);
-    let good = from_node(mix, 2, &inner(mix).to_bytes());
+    let good = from_node(mix, 2, &content(mix).to_bytes());
     let whole = good.to_bytes();
     let (outer, within) = (mix.outer.header_length(), mix.outer.header_length() + 8);
     // Where lengths stand.
@@ -148,7 +162,7 @@ fn lengths_that_contradict_each_other_stay_inside(mix: Mix) {
         packet.extend([0; 64]);
         packet
     };
-    let short = Segment { payload: Vec::new(), ..inner(mix) }.to_bytes();
+    let short = Segment { payload: Vec::new(), ..content(mix) }.to_bytes();
     let without_options = from_node(mix, 2, &short).to_bytes();
     let beyond = {
         let mut packet = without_options.clone();
@@ -175,9 +189,10 @@ fn lengths_that_contradict_each_other_stay_inside(mix: Mix) {
 }
 
 /// Ethernet's shortest frames are longer than some packets.
-fn a_padded_frame_comes_out(mix: Mix) {
+fn a_padded_frame_comes_out(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let mut node = Node::among(mix.outer, 3);
-    let packet = inner(mix).to_bytes();
+    let packet = content(mix).to_bytes();
     let mut arriving = frame(&from_node(mix, 2, &packet).to_bytes());
     arriving.extend([0; 6]);
     let outcome = node.run(&arriving);
@@ -185,17 +200,19 @@ fn a_padded_frame_comes_out(mix: Mix) {
     assert_eq!(outcome.frame, [&frame(&packet)[..], &[0; 6]].concat(), "the stack cuts that off");
 }
 
-fn a_fragment_of_a_tunnel_packet_is_dropped(mix: Mix) {
+fn a_fragment_of_a_tunnel_packet_is_dropped(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let mut node = Node::among(mix.outer, 3);
-    let whole = from_node(mix, 2, &inner(mix).to_bytes()).packet();
+    let whole = from_node(mix, 2, &content(mix).to_bytes()).packet();
     for (offset, more) in [(0, true), (1, false), (185, true)] {
         node.packet(&whole.as_fragment(offset, more).to_bytes()).assert(Action::Drop, &["drop_fragment"]);
     }
 }
 
-fn what_is_not_to_the_tunnel_is_not_ours(mix: Mix) {
+fn what_is_not_to_the_tunnel_is_not_ours(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let mut node = Node::among(mix.outer, 3);
-    let to_us = from_node(mix, 2, &inner(mix).to_bytes());
+    let to_us = from_node(mix, 2, &content(mix).to_bytes());
     let us = to_us.destination;
     for destination in [
         SocketAddr::new(server(mix.outer).ip(), us.port()),
@@ -207,13 +224,22 @@ fn what_is_not_to_the_tunnel_is_not_ours(mix: Mix) {
         outcome.assert(Action::Pass, &["not_ours"]);
         assert_eq!(outcome.frame, frame(&packet));
     }
+    // Nobody else's fragments either, and nothing that we would never send.
+    let elsewhere = SocketAddr::new(addresses::node(mix.outer, 3), us.port());
+    let elsewhere = Datagram { destination: elsewhere, ..to_us.clone() }.packet();
+    for packet in [elsewhere.as_fragment(0, true), to_us.packet().with_extension()] {
+        let outcome = node.packet(&packet.to_bytes());
+        outcome.assert(Action::Pass, &["not_ours"]);
+        assert_eq!(outcome.frame, frame(&packet.to_bytes()));
+    }
     // Not even UDP, to the byte.
     let short = frame(&to_us.to_bytes()[..mix.outer.header_length() + 7]);
     assert_eq!(short.len(), ETHERNET + mix.outer.header_length() + 7);
     node.run(&short).assert(Action::Pass, &["not_ours"]);
 }
 
-fn a_syn_out_of_the_tunnel_is_not_answered_by_the_owner(mix: Mix) {
+fn a_syn_out_of_the_tunnel_is_not_answered_by_the_owner(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
     let mut node = Node::among(mix.outer, 3);
     let packet = syn(client(mix.inner, 40_000), ISN).to_bytes();
     let outcome = node.packet(&from_node(mix, 2, &packet).to_bytes());
