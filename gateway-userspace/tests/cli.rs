@@ -94,7 +94,7 @@ fn what_is_wrong_is_said_and_counted() {
     let (code, _, errors) = run(&["ring", "show", "/nowhere/ring.toml"]);
     assert_eq!(code, 1);
     assert!(
-        errors.starts_with("ringsteer: /nowhere/ring.toml (a ring is `current`, a file, `-`, or hosts"),
+        errors.starts_with("ringsteer: /nowhere/ring.toml (a ring is `current`, `previous`, a file, `-`, or hosts"),
         "{errors}"
     );
     let (code, _, errors) = run(&["ring", "show", "--socket", "/nowhere/agent.sock"]);

@@ -36,7 +36,8 @@ impl Pace {
             return self.clients;
         }
         let part = elapsed.as_secs_f64() / self.whole.as_secs_f64();
-        ((part * self.clients as f64) as usize + 1).min(self.clients)
+        // The first one needs no time, so it is the others that are spread.
+        1 + (part * (self.clients - 1) as f64) as usize
     }
 
     /// How long to wait before the next ones, so that neither time nor clients are wasted.
