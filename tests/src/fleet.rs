@@ -49,6 +49,8 @@ pub struct Options {
     pub gateways: bool,
     /// Whether each node's ring stands in a file of its own, instead of in its configuration.
     pub ring_file: bool,
+    /// The `[membership]` table, if nodes announce themselves: who is a member is then not the test's to say.
+    pub membership: Option<String>,
 }
 
 impl Default for Options {
@@ -61,6 +63,7 @@ impl Default for Options {
             extra: String::new(),
             gateways: true,
             ring_file: false,
+            membership: None,
         }
     }
 }
@@ -181,6 +184,15 @@ impl<'lab> Fleet<'lab> {
         (0..self.lab.nodes().len()).try_for_each(|node| self.give_ring(node, ring))
     }
 
+    /// The ring that a node has.
+    ///
+    /// # Errors
+    /// If its agent does not answer, or has none.
+    pub async fn ring_of(&self, node: usize) -> Result<Ring> {
+        let rings = control::ring(&self.socket(node)).await?;
+        Ok(rings.current.context("the agent has no ring")?.verified()?)
+    }
+
     /// The control socket of a node's agent.
     pub fn socket(&self, node: usize) -> PathBuf {
         socket(self.lab.node(node))
@@ -260,6 +272,7 @@ fn configuration(lab: &Lab, ring: &Ring, index: usize, identity: &Identity, opti
         r#"[node]
 name = "node-{number}"
 identity = "{identity}"
+address = "{own}"
 interfaces = ["eth0"]
 pin_dir = "{pin_dir}"
 socket = "{socket}"
@@ -271,12 +284,15 @@ current = "6c6162206f6e6c792c206e6f74207365"
 
 "#,
         number = index + 1,
+        own = host.address(options.nodes),
         pin_dir = host.pin_dir().display(),
         socket = socket(host).display(),
         max_flows = options.max_flows,
         slot_shift = options.slot_shift,
     );
-    text += &if options.ring_file {
+    text += &if let Some(membership) = &options.membership {
+        membership.clone()
+    } else if options.ring_file {
         format!("[membership]\nsource = \"file\"\npath = \"{}\"\n", ring_file(host).display())
     } else {
         ring_table(ring)

@@ -91,8 +91,8 @@ fn the_clients_of_a_dead_node_are_told_and_no_others(family: Family) -> Result<(
         ensure!(members.members.iter().map(|member| member.flows).sum::<u64>() == 2 * CLIENTS as u64, "{members:?}");
         anyhow::Ok(())
     })?;
-    // None said a word, so the agent told them; but for one or the other whose last acknowledgement was still to come: that
-    // one the kernel answered.
+    // None said a word, so the agent told them; but for one or the other whose last acknowledgement was still to come:
+    // that one the kernel answered.
     let figures = Scrape::of(lab.node(0), AGENT)?;
     let by_agent = figures.value("ringsteer_clients_reset_total")?;
     let by_kernel = figures.value("ringsteer_packets_total{verdict=\"rst_node_gone\"}")?;
@@ -108,8 +108,8 @@ fn the_clients_of_a_dead_node_are_told_and_no_others(family: Family) -> Result<(
     Ok(())
 }
 
-/// A member that drains owns nothing any more but keeps what it has; and one that comes back within the ring's patience, under
-/// the same number, has not been away.
+/// A member that drains owns nothing any more but keeps what it has; and one that comes back within the ring's
+/// patience, under the same number, has not been away.
 #[test]
 fn draining_resets_nobody() -> Result<()> {
     let lab = Lab::builder().nodes(3).clients(1).build()?;

@@ -42,6 +42,7 @@ fn a_refused_agent_says_why_and_leaves_nothing() -> Result<()> {
         node.run(|| Command::new(binary.get_program()).arg("uninstall").arg("--config").arg(&path).output())?;
     ensure!(uninstalled.status.success(), "{}", String::from_utf8_lossy(&uninstalled.stderr));
     is_clean(node).context("after uninstall")?;
+    ensure!(!node.run_dir().join("ring.json").exists(), "uninstall left the last ring");
 
     let cases = [
         ("a missing interface", good.replace("\"eth0\"", "\"eth0\", \"eth7\""), "there is no interface `eth7`"),

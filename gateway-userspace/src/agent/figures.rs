@@ -71,6 +71,8 @@ impl Agent {
             [MemberState::Active, MemberState::Draining].map(|state| (vec![("state", state.to_string())], of(state))),
         );
         figures.gauge("ring_member", "1 if the ring in force has this node", in_force.number.is_some());
+        let draining = *self.announced.borrow() == MemberState::Draining;
+        figures.gauge("draining", "1 while this node announces that it is about to leave", draining);
         let source = self.source_status();
         let labels = || vec![("source", source.name.clone())];
         figures.gauges(

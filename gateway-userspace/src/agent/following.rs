@@ -62,16 +62,16 @@ impl Following {
         // With one epoch for two rings, or with time running backwards, nobody could tell any more who is right.
         let what = if ring.epoch() == current.epoch() {
             format!(
-                "there is another ring of epoch {} ({}) than the one in force ({}), which stays; give the new one a higher \
-                 epoch",
+                "there is another ring of epoch {} ({}) than the one in force ({}), which stays; give the new one a \
+                 higher epoch",
                 ring.epoch(),
                 ring.digest().short(),
                 current.digest().short()
             )
         } else {
             format!(
-                "the ring of epoch {} is older than the one in force, of epoch {}, which stays; give it a higher epoch, or, if \
-                 the epochs were begun anew on purpose, take this node off with `ringsteer uninstall` first",
+                "the ring of epoch {} is older than the one in force, of epoch {}, which stays; give it a higher epoch, \
+                 or, if the epochs were begun anew on purpose, take this node off with `ringsteer uninstall` first",
                 ring.epoch(),
                 current.epoch()
             )
@@ -180,7 +180,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn epochs_only_rise_and_the_previous_ring_is_the_one_before(told in prop::collection::vec((0..8u64, 1..4u16), 1..30)) {
+        fn epochs_only_rise_and_the_previous_ring_is_the_one_before(
+            told in prop::collection::vec((0..8u64, 1..4u16), 1..30),
+        ) {
             let mut following = Following::default();
             let mut history: Vec<Ring> = Vec::new();
             for (epoch, members) in told {

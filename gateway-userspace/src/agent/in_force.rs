@@ -8,8 +8,8 @@ use crate::{
     ring::{Member, MemberNumber, NodeAddress, Ring},
 };
 
-/// How far before a change flows are sure to be older than it, in nanoseconds: the programs' clock is a coarse one, behind by
-/// up to a tick.
+/// How far before a change flows are sure to be older than it, in nanoseconds: the programs' clock is a coarse one,
+/// behind by up to a tick.
 const COARSE_NS: u64 = 10_000_000;
 
 /// What is in force.
@@ -23,8 +23,8 @@ pub struct InForce {
     pub number: Option<MemberNumber>,
     /// Our node address, where known.
     pub address: Option<NodeAddress>,
-    /// Numbers that have been given to another node than before, and when, in nanoseconds since boot: older flows that name
-    /// them mean the one before.
+    /// Numbers that have been given to another node than before, and when, in nanoseconds since boot: older flows that
+    /// name them mean the one before.
     pub handed_on: BTreeMap<u32, u64>,
 }
 

@@ -50,7 +50,8 @@ impl Keeper {
         Self { agent, following, pending: None }
     }
 
-    /// Publishes what is known before the source has said anything, so that configuration and maps agree from the start.
+    /// Publishes what is known before the source has said anything, so that configuration and maps agree from the
+    /// start.
     ///
     /// # Errors
     /// If it cannot be put into the maps.

@@ -1,7 +1,7 @@
 //! The last ring on disk, so that an agent that is started again without its source goes on with it.
 //!
-//! The file lies beside the control socket, on a file system that is usually as short-lived as the pinned maps. It is written
-//! before the maps are, so it is never older than what they hold.
+//! The file lies beside the control socket, on a file system that is usually as short-lived as the pinned maps. It is
+//! written before the maps are, so it is never older than what they hold.
 
 use std::{
     fs, io,

@@ -6,6 +6,7 @@
 //! * [`following`]: which ring is in force, pure;
 //! * [`last_ring`]: remembering it for the next start;
 //! * [`in_force`]: who we are in it, and whose flows have lost their node, pure;
+//! * [`announced`]: the state in which this node announces itself;
 //! * [`keeper`]: publishes it, to the kernel, the gateway and the other tasks;
 //! * [`peers`]: what the other nodes say of theirs;
 //! * [`readiness`]: whether others may rely on this node, pure;
@@ -18,6 +19,7 @@
 //!
 //! Stopping the agent stops none of the steering (promise 4): programs, maps and links stay pinned until `uninstall`.
 
+mod announced;
 mod counters;
 mod desk;
 mod figures;
@@ -68,9 +70,7 @@ use crate::{
     control::{self, Gateways, Served},
     dataplane::{Dataplane, readings::Readings},
     doctor::preflight,
-    membership,
-    ring::MemberState,
-    telemetry,
+    membership, telemetry,
 };
 
 /// Load the kernel programs, attach them, and publish the ring to them and to this node's gateway
@@ -105,6 +105,7 @@ impl Args {
         let watched = config.metrics.agent.map(|address| telemetry::listen(address, "agent")).transpose()?;
         let mut dataplane = Dataplane::load(&load::settings(&config, self.object.clone()))?;
         let logger = EbpfLogger::init(dataplane.log()).context("cannot read the programs' log")?;
+        let announced = announced::read(&config.node.socket);
         let agent = Agent {
             readings: Readings::open(&config.node.pin_dir)?,
             programs: translate::programs(&mut dataplane)?,
@@ -116,6 +117,7 @@ impl Args {
             in_force: watch::Sender::default(),
             publications: watch::Sender::new(None),
             source: Mutex::new(Source { name: source.name(), ..Source::default() }),
+            announced: watch::Sender::new(announced),
             agreement: Mutex::default(),
             gateways: Arc::new(Gateways::default()),
             gateway: Mutex::default(),
@@ -144,7 +146,6 @@ impl Args {
             gateways: Arc::clone(&agent.gateways),
         };
         let (tell, mut told) = mpsc::channel(EVENTS_AHEAD);
-        let (_state, state) = watch::channel(MemberState::Active);
         let tasks = [
             tokio::spawn(control::serve(listener, served, until_stopped)),
             tokio::spawn(follow_log(logger)),
@@ -152,7 +153,7 @@ impl Args {
             tokio::spawn(orphans::keep(Arc::clone(&agent))),
             tokio::spawn(neighbours::keep(others(&agent.in_force))),
             tokio::spawn(peers::start(&agent, &secrets)),
-            tokio::spawn(source.follow(state, tell)),
+            tokio::spawn(source.follow(agent.announced.subscribe(), tell)),
         ];
         let watched = watched.map(|listener| tokio::spawn(telemetry::serve(listener, Arc::clone(&agent) as _)));
         let mut terminate = signal(SignalKind::terminate())?;
@@ -225,11 +226,20 @@ pub struct Uninstall {
 impl Uninstall {
     /// Removes it all; running it again finds nothing and is content.
     pub async fn run(self) -> Result<()> {
-        let pin_dir = match self.pin_dir {
-            Some(pin_dir) => pin_dir,
-            None => Config::load(&self.config)?.node.pin_dir,
+        let config = Config::load(&self.config);
+        let (pin_dir, socket) = match (self.pin_dir, config) {
+            (Some(pin_dir), config) => (pin_dir, config.ok().map(|config| config.node.socket)),
+            (None, config) => config.map(|config| (config.node.pin_dir, Some(config.node.socket)))?,
         };
-        let removed = crate::dataplane::attach::uninstall(&pin_dir)?;
+        let mut removed = crate::dataplane::attach::uninstall(&pin_dir)?;
+        // What the next agent would go on with.
+        for path in socket.iter().flat_map(|socket| [last_ring::path(socket), announced::path(socket)]) {
+            match std::fs::remove_file(&path) {
+                Ok(()) => removed.push(path),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot remove {}", path.display())),
+            }
+        }
         if removed.is_empty() {
             println!("nothing is installed at {}", pin_dir.display());
         }

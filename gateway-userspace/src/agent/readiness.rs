@@ -1,7 +1,7 @@
 //! Whether others may rely on this node, and if not, why. Pure.
 //!
-//! A node that is ready steers by the ring that everybody has. It need not be a member: whoever makes members of nodes waits
-//! for them to be ready.
+//! A node that is ready steers by the ring that everybody has. It need not be a member: whoever makes members of nodes
+//! waits for them to be ready.
 
 use std::time::Duration;
 

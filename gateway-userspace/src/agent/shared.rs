@@ -16,7 +16,7 @@ use crate::{
     control::{Gateways, ProgramStatus, Publication, SourceStatus},
     dataplane::{Dataplane, attach::Attached, readings::Readings},
     peer::{self, agreement::Agreement},
-    ring::{Digest, MemberNumber, Ring, RingName},
+    ring::{Digest, MemberNumber, MemberState, Ring, RingName},
 };
 
 /// The running agent.
@@ -35,6 +35,8 @@ pub(super) struct Agent {
     pub(super) publications: watch::Sender<Option<Arc<Publication>>>,
     /// The source's name, and what is wrong with it.
     pub(super) source: Mutex<Source>,
+    /// The state in which this node announces itself.
+    pub(super) announced: watch::Sender<MemberState>,
     pub(super) agreement: Mutex<Agreement>,
     pub(super) gateways: Arc<Gateways>,
     /// The ring that the gateways follow, and since when; and since when ours is in force.

@@ -2,6 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `drain` | this node is to leave |
 //! | `doctor` | whether this host is fit to steer |
 //! | `node` | the agent of this node, for the subcommands that ask it |
 //! | `pinned` | what a dead agent has left: maps and the ring on disk |
@@ -14,6 +15,7 @@
 //! | `ring` | rings to look at, to compare, to try changes on |
 
 mod doctor;
+mod drain;
 mod flows;
 mod names;
 mod node;
@@ -58,6 +60,7 @@ enum Command {
     Flows(flows::Args),
     Stats(stats::Args),
     Ring(ring::Args),
+    Drain(drain::Args),
     Doctor(doctor::Args),
     Uninstall(agent::Uninstall),
 }
@@ -90,6 +93,7 @@ fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Flows(args) => return runtime.block_on(args.run()),
         Command::Stats(args) => return runtime.block_on(args.run()),
         Command::Ring(args) => return runtime.block_on(args.run()),
+        Command::Drain(args) => return runtime.block_on(args.run()),
         Command::Doctor(args) => return runtime.block_on(args.run()),
         Command::Uninstall(args) => runtime.block_on(args.run())?,
     }

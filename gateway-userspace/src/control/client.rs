@@ -20,6 +20,7 @@ use super::{
         Sessions, Stats, Status, Told,
     },
 };
+use crate::ring::MemberState;
 
 /// Why the agent gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +120,18 @@ question! {
 question! {
     /// The kernel's counters, with a time.
     stats() Request::Stats {} => Stats(stats) stats => Stats
+}
+
+/// Has this node announce itself in another state, and gives the one it announces then.
+///
+/// # Errors If the agent that listens on `path` cannot be reached, or refuses because nodes do not announce themselves
+/// where this fleet keeps its members.
+pub async fn announce(path: &Path, state: MemberState) -> Result<MemberState, ClientError> {
+    ask(path, &Request::Announce { state }, |answer| match answer {
+        Answer::Announced { state } => Some(state),
+        _ => None,
+    })
+    .await
 }
 
 /// The flows that `filter` lets through: hands each to `show` as it arrives, and gives their number in the end.

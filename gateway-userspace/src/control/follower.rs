@@ -150,8 +150,8 @@ impl Prepared {
         self.start(None)
     }
 
-    /// Follows as the gateway of the node, which reports to the agent and answers its questions. Must be called within a
-    /// tokio runtime.
+    /// Follows as the gateway of the node, which reports to the agent and answers its questions. Must be called within
+    /// a tokio runtime.
     pub fn attach(self, gateway: Arc<dyn Reporter>) -> Follower {
         self.start(Some(gateway))
     }

@@ -120,8 +120,8 @@ async fn next_request(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Re
     timeout(CLIENT_TIMEOUT, line::read(reader, MAX_REQUEST_BYTES)).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
-/// Has the desk answer. That the client has gone is found out when it is sent something: one that has only ended its own
-/// side still listens.
+/// Has the desk answer. That the client has gone is found out when it is sent something: one that has only ended its
+/// own side still listens.
 async fn ask<D: Desk>(mut writer: OwnedWriteHalf, desk: Arc<D>, request: Request) -> Result<(), LineError> {
     let (answers, mut answered) = mpsc::channel(ANSWERS_AHEAD);
     let at_work = tokio::spawn(desk.answer(request, answers));

@@ -1,5 +1,5 @@
-//! Reading one large element of a map straight onto the heap: a ring is 256 KiB, more than a stack should be asked to hold
-//! several times over.
+//! Reading one large element of a map straight onto the heap: a ring is 256 KiB, more than a stack should be asked to
+//! hold several times over.
 
 use std::{
     io,
@@ -28,8 +28,8 @@ pub(super) fn of_array<V: bytemuck::Pod>(map: BorrowedFd<'_>, index: u32) -> io:
         value: &raw mut *value as u64,
         flags: 0,
     };
-    // SAFETY: the attributes are as long as we say. The caller vouches for the map's layout: the key is a `u32` and the value
-    // has room for a `V`, for which any bytes will do. Both outlive the call.
+    // SAFETY: the attributes are as long as we say. The caller vouches for the map's layout: the key is a `u32` and the
+    // value has room for a `V`, for which any bytes will do. Both outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, COMMAND, &raw mut attributes, size_of::<Attributes>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }

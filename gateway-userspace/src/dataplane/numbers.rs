@@ -1,7 +1,7 @@
 //! Which number a service has. Pure.
 //!
-//! Flows name their service by its number, so a number stays with a service for as long as that exists, and is not given
-//! to another while a flow can still name it: the flows of the one would become the other's.
+//! Flows name their service by its number, so a number stays with a service for as long as that exists, and is not
+//! given to another while a flow can still name it: the flows of the one would become the other's.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -43,8 +43,8 @@ pub struct This {
 pub struct State<'a> {
     /// The ring to put in force.
     pub ring: &'a Ring,
-    /// The ring that was in force before. Tunnel packets of nodes that have just left are still taken: they may be edges that
-    /// have not heard of it, or that clients still reach.
+    /// The ring that was in force before. Tunnel packets of nodes that have just left are still taken: they may be
+    /// edges that have not heard of it, or that clients still reach.
     pub previous: Option<&'a Ring>,
     /// Who we are.
     pub this: This,

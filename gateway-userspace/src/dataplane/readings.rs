@@ -63,8 +63,8 @@ impl Readings {
         Ok(pinned(&self.pin_dir, "flows")?.info()?.max_entries().into())
     }
 
-    /// The ring that packets are placed by. Takes CAP_SYS_ADMIN, for the slot of `ring` names the inner map by its number; the
-    /// agent, which does without, keeps the one it has made open (`Maps::ring_in_force`).
+    /// The ring that packets are placed by. Takes CAP_SYS_ADMIN, for the slot of `ring` names the inner map by its
+    /// number; the agent, which does without, keeps the one it has made open (`Maps::ring_in_force`).
     ///
     /// # Errors
     /// If there is none, or the kernel refuses.

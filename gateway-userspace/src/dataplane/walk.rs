@@ -1,7 +1,8 @@
 //! Walking the flow table, many entries a system call.
 //!
-//! `BPF_MAP_LOOKUP_BATCH` (Linux 5.6) goes through the table bucket by bucket: unlike asking for the next key again and again it
-//! ends although flows come and go meanwhile, sees each flow that stays exactly once, and takes a hundredth of the calls.
+//! `BPF_MAP_LOOKUP_BATCH` (Linux 5.6) goes through the table bucket by bucket: unlike asking for the next key again and
+//! again it ends although flows come and go meanwhile, sees each flow that stays exactly once, and takes a hundredth of
+//! the calls.
 
 use std::{
     io,

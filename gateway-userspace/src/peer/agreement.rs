@@ -1,7 +1,9 @@
-//! Whether the members agree on the ring: what each says of itself and when goes in, how each stands to us comes out. Pure.
+//! Whether the members agree on the ring: what each says of itself and when goes in, how each stands to us comes out.
+//! Pure.
 //!
 //! Two nodes agree if epoch and digest of their rings are equal. With an equal epoch and another digest there are two
-//! rings of one name, the mistake this project exists to end; with another epoch one of them has not heard the news yet.
+//! rings of one name, the mistake this project exists to end; with another epoch one of them has not heard the news
+//! yet.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -172,8 +174,8 @@ impl Agreement {
         }
     }
 
-    /// The node at `from` has told its state, when our clock (CLOCK_TAI in milliseconds) said `clock_ms`. Who is no member
-    /// of our ring has no say.
+    /// The node at `from` has told its state, when our clock (CLOCK_TAI in milliseconds) said `clock_ms`. Who is no
+    /// member of our ring has no say.
     pub fn heard(&mut self, from: NodeAddress, state: State, clock_ms: i64, now: Duration) {
         let ours = self.ours;
         let Some(peer) = self.peers.get_mut(&from) else { return };
@@ -319,7 +321,8 @@ mod tests {
     }
 
     proptest! {
-        /// However rings and words come: two nodes that have heard each other's latest see the same thing, from both sides.
+        /// However rings and words come: two nodes that have heard each other's latest see the same thing, from both
+        /// sides.
         #[test]
         fn two_nodes_see_one_thing(one in (0..4u64, 1..4usize), other in (0..4u64, 1..4usize)) {
             let (one, other) = (ring(one.0, one.1), ring(other.0, other.1));

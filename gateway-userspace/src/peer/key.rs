@@ -1,7 +1,7 @@
 //! From the fleet secret to the links' keys.
 //!
-//! The secret keys the cookies as it is; the links have a key derived from it (HKDF with SHA-256, RFC 5869), so that neither
-//! use can tell anything about the other.
+//! The secret keys the cookies as it is; the links have a key derived from it (HKDF with SHA-256, RFC 5869), so that
+//! neither use can tell anything about the other.
 
 use std::fmt;
 

@@ -1,11 +1,12 @@
 //! One link as a state machine: bytes in, messages and bytes out. No socket, no clock.
 //!
-//! The two ends shake hands by the Noise protocol, pattern NNpsk0 (Noise revision 34, sections 7.4 and 9): fresh keys for
-//! each link, and nobody gets through without the fleet's key. Each frame is two bytes of length (big-endian) and that
-//! many bytes of ciphertext; what is encrypted is one byte that says whether the message goes on in the next frame,
-//! and a piece of the message. The first message each way is a [`Hello`].
+//! The two ends shake hands by the Noise protocol, pattern NNpsk0 (Noise revision 34, sections 7.4 and 9): fresh keys
+//! for each link, and nobody gets through without the fleet's key. Each frame is two bytes of length (big-endian) and
+//! that many bytes of ciphertext; what is encrypted is one byte that says whether the message goes on in the next
+//! frame, and a piece of the message. The first message each way is a [`Hello`].
 //!
-//! A frame that was repeated, left out, reordered or altered does not decrypt, for Noise numbers them; then the link is over.
+//! A frame that was repeated, left out, reordered or altered does not decrypt, for Noise numbers them; then the link is
+//! over.
 
 use std::sync::LazyLock;
 
@@ -88,7 +89,8 @@ pub enum LinkError {
     Message(#[from] MessageError),
     /// The other end speaks another version.
     #[error(
-        "it speaks version {theirs} of the protocol and we speak {PROTOCOL} (it is ringsteer {version}); upgrade the older one"
+        "it speaks version {theirs} of the protocol and we speak {PROTOCOL} (it is ringsteer {version}); upgrade the \
+         older one"
     )]
     Protocol {
         /// Of the protocol.

@@ -1,8 +1,8 @@
 //! Links between the agents of a fleet: authenticated by the fleet secret, and encrypted (promise 6).
 //!
-//! Every node dials every other member and keeps that link up; both ends of a link tell how they are and answer questions.
-//! So two nodes usually have two links, one made by each. One would do, but then the two would have to agree on who
-//! dials, by their ring, and links are there for the moment when rings do not agree.
+//! Every node dials every other member and keeps that link up; both ends of a link tell how they are and answer
+//! questions. So two nodes usually have two links, one made by each. One would do, but then the two would have to agree
+//! on who dials, by their ring, and links are there for the moment when rings do not agree.
 //!
 //! | file | subject |
 //! |---|---|

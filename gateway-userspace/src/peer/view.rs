@@ -13,8 +13,8 @@ pub struct View {
     pub member: Option<(Identity, MemberNumber)>,
     /// The other members: these we dial.
     pub others: BTreeSet<NodeAddress>,
-    /// Those who were members in the ring before. They may dial us: a node that has not heard yet that it is no member any
-    /// more, or that we are, should learn it from us.
+    /// Those who were members in the ring before. They may dial us: a node that has not heard yet that it is no member
+    /// any more, or that we are, should learn it from us.
     pub former: BTreeSet<NodeAddress>,
 }
 

@@ -8,8 +8,8 @@
 //! | `lookup` | where a user belongs |
 //! | `sessions` | where a user's sessions are |
 //!
-//! Nothing here waits for whoever publishes, `lookup` apart, which reads the ring in force; and a walk of the flow table
-//! delays nobody but who asked for it.
+//! Nothing here waits for whoever publishes, `lookup` apart, which reads the ring in force; and a walk of the flow
+//! table delays nobody but who asked for it.
 
 mod flows;
 mod lookup;
@@ -47,6 +47,10 @@ impl Desk for Agent {
                     // Several answers: the last one tells the end.
                     blocking(move || self.flows(&filter, &sender).map(Answer::Flows)).await
                 }
+                Request::Announce { state } => match self.announce(state) {
+                    Ok(()) => Answer::Announced { state },
+                    Err(refusal) => error(format!("{refusal:#}")),
+                },
                 Request::Follow {} | Request::Attach(_) => error("the server follows and attaches by itself"),
             };
             // A client that has gone away needs no answer.

@@ -7,9 +7,9 @@
 //! * [`pace`]: how fast, pure;
 //! * [`reset`]: one RST.
 //!
-//! The kernel program answers whatever an orphan's client sends with a RST of its own (`rst_node_gone`). That also reaches
-//! a client that has received more than it had acknowledged, to which ours looked stale. So the flow stays, as one that
-//! is closing, and is removed like others that are.
+//! The kernel program answers whatever an orphan's client sends with a RST of its own (`rst_node_gone`). That also
+//! reaches a client that has received more than it had acknowledged, to which ours looked stale. So the flow stays, as
+//! one that is closing, and is removed like others that are.
 
 mod pace;
 mod reset;

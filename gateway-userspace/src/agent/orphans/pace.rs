@@ -1,7 +1,7 @@
 //! How fast clients are told that their node is gone. Pure.
 //!
-//! All of them at once would come back in one instant, and one after the other they would wait for nothing. So a few are
-//! told within moments, many over half a second, and very many as fast as the others can take them.
+//! All of them at once would come back in one instant, and one after the other they would wait for nothing. So a few
+//! are told within moments, many over half a second, and very many as fast as the others can take them.
 
 use std::time::Duration;
 
@@ -64,7 +64,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_at_once_then_evenly_and_never_faster_than_the_limit(clients in 1..200_000usize, times in prop::collection::vec(0..20_000u64, 1..40)) {
+        fn the_first_at_once_then_evenly_and_never_faster_than_the_limit(
+            clients in 1..200_000usize,
+            times in prop::collection::vec(0..20_000u64, 1..40),
+        ) {
             let pace = Pace::new(clients);
             prop_assert_eq!(pace.due(Duration::ZERO), 1);
             let mut times = times;

@@ -1,14 +1,15 @@
-//! Ends one TCP connection of a node that is gone, from its client's point of view: with a RST from the virtual address.
+//! Ends one TCP connection of a node that is gone, from its client's point of view: with a RST from the virtual
+//! address.
 //!
-//! The kernel is made to send it. A socket in repair mode (`TCP_REPAIR`) takes any addresses and sequence numbers and becomes
-//! a connection without a packet; closed without lingering it sends one RST, with the next sequence number. That takes
-//! CAP_NET_ADMIN, which the agent has, where packets made by hand would take CAP_NET_RAW; and route, checksums and IPv6 are the
-//! kernel's work.
+//! The kernel is made to send it. A socket in repair mode (`TCP_REPAIR`) takes any addresses and sequence numbers and
+//! becomes a connection without a packet; closed without lingering it sends one RST, with the next sequence number.
+//! That takes CAP_NET_ADMIN, which the agent has, where packets made by hand would take CAP_NET_RAW; and route,
+//! checksums and IPv6 are the kernel's work.
 //!
-//! The sequence number is the last that the client acknowledged, which is the one it expects next (RFC 9293 section 3.10.7.4
-//! and RFC 5961 section 3.2): it ends the connection at once. The RST also carries an acknowledgement number. The client's stack
-//! does not look at it; we do not know the right one and leave it at 0, which connection tracking on the way takes for "none"
-//! (`tcp_in_window` in `net/netfilter/nf_conntrack_proto_tcp.c`).
+//! The sequence number is the last that the client acknowledged, which is the one it expects next (RFC 9293 section
+//! 3.10.7.4 and RFC 5961 section 3.2): it ends the connection at once. The RST also carries an acknowledgement number.
+//! The client's stack does not look at it; we do not know the right one and leave it at 0, which connection tracking on
+//! the way takes for "none" (`tcp_in_window` in `net/netfilter/nf_conntrack_proto_tcp.c`).
 
 use std::{
     io,

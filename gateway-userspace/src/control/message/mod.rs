@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! → {"follow":{}}
-//! ← {"publication":{"node":1,"ring":{"epoch":7,…},"digest":"…","services":[…]}}     as soon as there is one, and at every change
+//! ← {"publication":{"node":1,"ring":{"epoch":7,…},"digest":"…","services":[…]}}     once there is one, and at every change
 //!
 //! → {"status":{}}
 //! ← {"status":{"node":1,"name":"node-1",…}}
@@ -47,6 +47,8 @@ mod services;
 mod status;
 
 use serde::{Deserialize, Serialize};
+
+use crate::ring::MemberState;
 
 pub use self::{
     flows::{FlowEntry, FlowFilter, Flows, FlowsEnd},
@@ -93,6 +95,11 @@ pub enum Request {
     },
     /// The kernel's counters, with a time.
     Stats {},
+    /// Have this node announce itself in another state, where nodes announce themselves.
+    Announce {
+        /// Which.
+        state: MemberState,
+    },
 }
 
 /// What the agent answers.
@@ -121,6 +128,11 @@ pub enum Answer {
     Sessions(Sessions),
     /// To `stats`.
     Stats(Stats),
+    /// To `announce`.
+    Announced {
+        /// The state now announced.
+        state: MemberState,
+    },
     /// To a request that cannot be served.
     Error {
         /// What is wrong and how to mend it.

@@ -39,8 +39,8 @@ pub struct PeerStatus {
     pub heard_ms_ago: Option<u64>,
     /// How long its agent has been running, in milliseconds, as last heard.
     pub uptime_ms: Option<u64>,
-    /// How far its clock is ahead of ours, in milliseconds; negative if behind. It is CLOCK_TAI that is compared, by which
-    /// the cookies are timed; the time that the message took counts as being behind.
+    /// How far its clock is ahead of ours, in milliseconds; negative if behind. It is CLOCK_TAI that is compared, by
+    /// which the cookies are timed; the time that the message took counts as being behind.
     pub clock_ahead_ms: Option<i64>,
     /// The version of its agent, as last heard.
     pub version: Option<String>,

@@ -17,8 +17,8 @@ pub struct Publication {
     pub ring: RingDescription,
     /// The digest of the ring in the kernel, which the rebuilt one must have.
     pub digest: Digest,
-    /// The ring that was in force before, if there was one since this node was installed. Users may still be where it has
-    /// them.
+    /// The ring that was in force before, if there was one since this node was installed. Users may still be where it
+    /// has them.
     #[serde(default)]
     pub previous: Option<RingDescription>,
     /// What is steered.

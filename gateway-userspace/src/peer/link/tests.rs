@@ -76,7 +76,10 @@ proptest! {
     }
 
     #[test]
-    fn garbage_opens_nothing_and_ends_the_link(bytes in prop::collection::vec(any::<u8>(), 2..400), cut in 1..100usize) {
+    fn garbage_opens_nothing_and_ends_the_link(
+        bytes in prop::collection::vec(any::<u8>(), 2..400),
+        cut in 1..100usize,
+    ) {
         let mut link = Link::answer(keys('a', Some('b')), hello("answerer:1"));
         let mut events = Vec::new();
         let outcome = bytes.chunks(cut).try_for_each(|piece| link.receive(piece, &mut events));

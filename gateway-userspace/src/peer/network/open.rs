@@ -53,8 +53,8 @@ pub(super) struct OpenPlace<'a> {
 // === impl OpenLinks ===
 
 impl OpenLinks {
-    /// The link has come up. It takes the place of the one that was there, whose questions end: the other end made the new
-    /// one because it has lost the old one.
+    /// The link has come up. It takes the place of the one that was there, whose questions end: the other end made the
+    /// new one because it has lost the old one.
     pub(super) fn enter(&self, address: NodeAddress, way: Way) -> (OpenPlace<'_>, mpsc::Receiver<Asked>) {
         let (questions, asked) = mpsc::channel(QUESTIONS_AHEAD);
         let mut links = self.links();
