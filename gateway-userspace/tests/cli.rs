@@ -99,7 +99,7 @@ fn what_is_wrong_is_said_and_counted() {
     );
     let (code, _, errors) = run(&["ring", "show", "--socket", "/nowhere/agent.sock"]);
     assert_eq!(code, 1);
-    assert!(errors.starts_with("ringsteer: cannot reach the agent on /nowhere/agent.sock: "), "{errors}");
+    assert!(errors.starts_with("ringsteer: no agent answers on /nowhere/agent.sock: "), "{errors}");
     for wrong in [&["ring", "diff", "a:1,"][..], &["ring", "simulate"], &["ring", "show", "--outptu", "json"]] {
         assert_eq!(run(wrong).0, 2, "{wrong:?}");
     }
