@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use anyhow::{Context as _, Result};
 
-use super::shared::Agent;
+use super::shared::{Agent, lock};
 use crate::{
     peer::{agreement::Standing, counters::Counts as PeerCounts},
     ring::{MemberState, Ring},
@@ -63,6 +63,11 @@ impl Agent {
             (vec![("digest", digest), ("algorithm", algorithm)], 1u64)
         };
         figures.gauges("ring_info", "The ring in force", ring.map(labels));
+        figures.gauge(
+            "ring_publish_seconds",
+            "How long it took from hearing of the ring in force to having it in the kernel's maps",
+            lock(&self.publishing_took).as_secs_f64(),
+        );
         let members = ring.map(Ring::members).unwrap_or_default();
         let of = |state: MemberState| members.iter().filter(|member| member.state == state).count();
         figures.gauges(

@@ -1,6 +1,10 @@
 //! Keeps what is published what the source and the configuration say: the only place that writes the maps.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use tracing::{error, info, warn};
@@ -119,6 +123,7 @@ impl Keeper {
 
     /// Puts `ring` in force.
     fn publish(&mut self, config: &Config, ring: Ring) -> Result<()> {
+        let began = Instant::now();
         let before = self.following.current().cloned();
         // Before the maps: what they hold must be known at the next start.
         if let Err(error) = last_ring::write(&last_ring::path(&config.node.socket), &ring, before.as_ref()) {
@@ -126,6 +131,7 @@ impl Keeper {
         }
         let in_force = InForce::new(config, Some(&ring), before.as_ref(), &self.agent.in_force(), monotonic_ns());
         self.write(config, &in_force)?;
+        *lock(&self.agent.publishing_took) = began.elapsed();
         self.following.published(ring);
         self.tell(config, in_force);
         Ok(())

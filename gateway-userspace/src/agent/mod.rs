@@ -122,6 +122,7 @@ impl Args {
             gateways: Arc::new(Gateways::default()),
             gateway: Mutex::default(),
             network: OnceLock::new(),
+            publishing_took: Mutex::default(),
             shares: Mutex::default(),
             counters: counters::Counters::default(),
             stopping: AtomicBool::new(false),

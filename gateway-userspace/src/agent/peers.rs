@@ -97,9 +97,12 @@ async fn keep(
                     Err(error) => warn!("the links keep their keys: {error}"),
                 }
             }
-            _ = ticks.tick() => agent.agreement().judge(agent.now()),
+            _ = ticks.tick() => {
+                agent.agreement().judge(agent.now());
+                // Not with every word of every node: there may be a thousand.
+                show_changes(&agent, &mut shown);
+            }
         }
-        show_changes(&agent, &mut shown);
     }
 }
 

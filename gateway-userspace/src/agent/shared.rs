@@ -42,6 +42,8 @@ pub(super) struct Agent {
     /// The ring that the gateways follow, and since when; and since when ours is in force.
     pub(super) gateway: Mutex<Gateway>,
     pub(super) network: OnceLock<peer::Network>,
+    /// How long it took to publish the ring in force.
+    pub(super) publishing_took: Mutex<Duration>,
     /// The shares of the ring of that digest: for some algorithms they take seconds to find.
     pub(super) shares: Mutex<Option<(Digest, Arc<Shares>)>>,
     pub(super) counters: Counters,

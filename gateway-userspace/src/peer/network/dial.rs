@@ -83,17 +83,18 @@ async fn attempt(here: NodeAddress, to: NodeAddress, key: usize, shared: &Arc<Sh
         shared.counters.failed(Way::Out, reason);
         (false, error)
     };
-    let link = match Link::dial(keys[key % keys.len()], shared.hello()) {
-        Ok(link) => link,
-        Err(error) => return failed(error.reason(), error.to_string()),
+    let stream = match timeout(CONNECT_TIMEOUT, connect(here, to, shared.port)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return failed("unreachable", format!("cannot connect to port {}: {error}", shared.port)),
+        Err(_) => return failed("unreachable", format!("cannot connect to port {}: no answer", shared.port)),
     };
-    match timeout(CONNECT_TIMEOUT, connect(here, to, shared.port)).await {
-        Ok(Ok(stream)) => {
+    // Only now: a handshake begins with the making of keys, and many nodes may be out of reach.
+    match Link::dial(keys[key % keys.len()], shared.hello()) {
+        Ok(link) => {
             let ended = talk::run(stream, link, to, Way::Out, shared, None).await;
             (ended.opened, ended.why.to_string())
         }
-        Ok(Err(error)) => failed("unreachable", format!("cannot connect to port {}: {error}", shared.port)),
-        Err(_) => failed("unreachable", format!("cannot connect to port {}: no answer", shared.port)),
+        Err(error) => failed(error.reason(), error.to_string()),
     }
 }
 
