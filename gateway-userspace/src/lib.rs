@@ -9,10 +9,10 @@ pub mod doctor;
 pub mod gateway;
 pub mod inspect;
 pub mod membership;
-pub mod openim;
 pub mod peer;
 mod random;
 pub mod ring;
 pub mod session;
 pub mod telemetry;
-pub mod websocket;
+
+pub use ringsteer_websocket as websocket;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::http::Response;
-use crate::{control::Published, openim::request, ring::Identity};
+use crate::{control::Published, ring::Identity, websocket::request};
 
 /// A request for a user of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]

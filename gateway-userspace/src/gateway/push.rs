@@ -10,7 +10,10 @@ use super::{
     http::{Connection, Response, Unreadable},
     placement::place,
 };
-use crate::{openim::request::Head, session::queue::Message, websocket::decoder::Kind};
+use crate::{
+    session::queue::Message,
+    websocket::{decoder::Kind, request::Head},
+};
 
 /// Where pushes go.
 const PATH: &[u8] = b"/push";
@@ -98,7 +101,7 @@ fn kind(head: &Head<'_>, body: &Bytes) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::openim::request::parse_head;
+    use crate::websocket::request::parse_head;
 
     #[test]
     fn text_is_what_is_called_so_and_is() {

@@ -15,13 +15,13 @@ use super::{
     placement::place,
 };
 use crate::{
-    openim::request::Head,
     session::table::SessionId,
     websocket::{
         close::{Close, CloseCode},
         decoder::{Decoder, Event, Kind},
         frame::{self, Opcode},
         handshake::Upgrade,
+        request::Head,
     },
 };
 

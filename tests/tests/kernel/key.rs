@@ -2,7 +2,7 @@
 //! takes none.
 
 use proptest::prelude::*;
-use ringsteer::openim::request::{parameter, parse_head};
+use ringsteer::websocket::request::{parameter, parse_head};
 use ringsteer_ebpf::{crc32, key::MAX_KEY};
 use ringsteer_tests::{lab::Family, on_each_family};
 

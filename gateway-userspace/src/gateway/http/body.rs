@@ -2,7 +2,7 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use crate::openim::request::Head;
+use crate::websocket::request::Head;
 
 /// Longest line that gives a chunk's size, in bytes.
 const MAX_CHUNK_LINE: usize = 256;
@@ -165,7 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::openim::request::parse_head;
+    use crate::websocket::request::parse_head;
 
     const MAX: usize = 50;
 

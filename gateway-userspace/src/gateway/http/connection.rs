@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{Body, BodyError, Response};
-use crate::openim::request::{BadHead, Head, parse_head};
+use crate::websocket::request::{BadHead, Head, parse_head};
 
 /// How much is read at once, in bytes.
 const READ: usize = 4096;

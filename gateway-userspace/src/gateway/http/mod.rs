@@ -1,7 +1,7 @@
 //! HTTP/1.1, as much as a gateway needs: one request after the other on a connection, each with a small body.
 //!
 //! Not a library's server, because the request target must be read as the kernel program and Go read it; see
-//! [`crate::openim::request`].
+//! [`crate::websocket::request`].
 
 mod body;
 mod connection;

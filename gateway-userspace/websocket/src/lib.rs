@@ -7,7 +7,10 @@
 //! Extensions are not offered: `permessage-deflate` keeps a compressor's window alive, which could not move.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod agreement;
 pub mod close;
 pub mod decoder;
 pub mod frame;
 pub mod handshake;
+pub mod request;

@@ -1,6 +1,2 @@
 //! OpenIM's protocol, as unmodified clients and pushers speak it. Pure: bytes in, values out.
 #![forbid(unsafe_code)]
-
-#[cfg(test)]
-mod agreement;
-pub mod request;

@@ -1,7 +1,7 @@
 use std::io::{Cursor, Read, Write};
 
 use proptest::prelude::*;
-use tokio_tungstenite::tungstenite::{
+use tungstenite::{
     self, Message, Utf8Bytes,
     protocol::{CloseFrame, Role, WebSocket, WebSocketConfig},
 };
