@@ -1,0 +1,41 @@
+//! The protobuf messages inside frames, and what the gateway has to know about them.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `conversation` | which conversation a message belongs to |
+//!
+//! The types are made from `proto/`. Other packages that define services over them name them by path
+//! (`extern_path(".openim.sdkws", "::ringsteer_openim::message::sdkws")` and `.openim.msg` likewise), so that a message
+//! is one type from the client's frame to the storage. Contents are [`bytes::Bytes`], and maps are sorted.
+
+mod conversation;
+
+/// Messages as clients, gateways and services have them in common.
+pub mod sdkws {
+    include!(concat!(env!("OUT_DIR"), "/openim.sdkws.rs"));
+}
+
+/// What a gateway asks the message service for a client.
+pub mod msg {
+    include!(concat!(env!("OUT_DIR"), "/openim.msg.rs"));
+}
+
+pub use conversation::{is_notification, pushed};
+
+/// Kinds of sessions, `MsgData.sessionType`.
+pub mod session_type {
+    /// Between two users.
+    pub const SINGLE: i32 = 1;
+    /// A group, in the old storage scheme.
+    pub const WRITE_GROUP: i32 = 2;
+    /// A group.
+    pub const READ_GROUP: i32 = 3;
+    /// A notification account and a user.
+    pub const NOTIFICATION: i32 = 4;
+}
+
+/// `MsgData.contentType` of a plain text; its content is `{"content":"…"}`.
+pub const CONTENT_TEXT: i32 = 101;
+
+/// `MsgData.msgFrom` of what a user says.
+pub const FROM_USER: i32 = 100;
