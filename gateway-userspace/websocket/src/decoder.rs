@@ -1,4 +1,13 @@
 //! From the bytes of a client to the messages in them.
+//!
+//! | file | subject |
+//! |---|---|
+//! | here | frames to messages |
+//! | [`snapshot`] | a decoder that moves to another process |
+
+pub mod snapshot;
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     close::{Close, CloseCode},
@@ -6,7 +15,7 @@ use super::{
 };
 
 /// What a message consists of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// UTF-8 text.
     Text,
@@ -33,7 +42,7 @@ pub enum Event {
 }
 
 /// How a client broke the protocol or a limit. The connection has to be closed with [`Violation::close_code`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Violation {
     /// A malformed frame header.
     #[error("{0}")]
@@ -59,7 +68,7 @@ pub enum Violation {
 }
 
 /// The receiving state of a connection. Plain data: cloned between any two bytes, the copy goes on where the original
-/// stood.
+/// stood, and so does one that is restored from a [`snapshot`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoder {
     /// Largest message, in bytes.
@@ -85,7 +94,7 @@ enum Stage {
 }
 
 /// How far a frame's payload has arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Payload {
     fin: bool,
     mask: [u8; 4],
@@ -130,6 +139,23 @@ impl Decoder {
     /// Whether no frame is under way, so that nothing but a message's earlier fragments needs keeping.
     pub fn is_at_frame_boundary(&self) -> bool {
         matches!(self.stage, Stage::Header { length: 0, .. } | Stage::Closed)
+    }
+
+    /// Bytes of memory that this holds, itself and what is half received. Between messages that is the decoder alone.
+    pub fn memory(&self) -> usize {
+        let message = self.message.as_ref().map_or(0, |message| message.bytes.capacity());
+        let control = if let Stage::Control { bytes, .. } = &self.stage { bytes.capacity() } else { 0 };
+        size_of::<Self>() + message + control
+    }
+
+    /// Gives back memory that was taken for bytes to come: for a connection that has fallen silent in mid-message.
+    pub fn shrink(&mut self) {
+        if let Some(message) = &mut self.message {
+            message.bytes.shrink_to_fit();
+        }
+        if let Stage::Control { bytes, .. } = &mut self.stage {
+            bytes.shrink_to_fit();
+        }
     }
 
     fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Event>, Violation> {

@@ -1,6 +1,7 @@
 //! Frame headers and masking: RFC 6455, section 5.2.
 
 use bytes::BufMut;
+use serde::{Deserialize, Serialize};
 
 /// Most payload bytes a control frame can have.
 pub const MAX_CONTROL: usize = 125;
@@ -9,7 +10,7 @@ pub const MAX_CONTROL: usize = 125;
 pub const MAX_HEADER: usize = 14;
 
 /// What a frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Opcode {
     /// A further fragment of the message under way.
     Continuation,
@@ -39,7 +40,7 @@ pub struct FrameHeader {
 }
 
 /// Why bytes are no frame header. The sender's fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum BadHeader {
     /// A reserved bit is set, but no extension was agreed on.
     #[error("a reserved bit is set")]

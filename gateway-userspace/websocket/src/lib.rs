@@ -2,7 +2,8 @@
 //!
 //! A connection may be stopped at any byte and go on in another process on another node, so a codec that owns the
 //! socket, or buffers that only it can see, will not do. Here the whole state of a connection is a
-//! [`decoder::Decoder`], plain data that can be cloned, and the bytes that nobody consumed yet.
+//! [`decoder::Decoder`], plain data that can be cloned or sent away as a [`decoder::snapshot::Snapshot`], and the bytes
+//! that nobody consumed yet.
 //!
 //! Extensions are not offered: `permessage-deflate` keeps a compressor's window alive, which could not move.
 #![forbid(unsafe_code)]

@@ -35,6 +35,12 @@ fn decode_whole(bytes: &[u8]) -> Vec<Result<Event, Violation>> {
     decode(&mut Decoder::new(MAX_MESSAGE), bytes, &[])
 }
 
+/// The decoder as another process would restore it.
+fn move_away(decoder: &Decoder) -> Decoder {
+    let bytes = postcard::to_allocvec(&decoder.snapshot()).unwrap();
+    Decoder::restore(postcard::from_bytes(&bytes).unwrap(), decoder.max_message).unwrap()
+}
+
 fn masked(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
     let mut bytes = Vec::new();
@@ -126,6 +132,57 @@ proptest! {
             said.extend(decode(&mut copy, after, &[]));
         }
         prop_assert_eq!(said, decode_whole(&bytes));
+    }
+
+    #[test]
+    fn a_restored_snapshot_goes_on_where_the_original_stood(
+        bytes in spoilt_conversation(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let mut decoder = Decoder::new(MAX_MESSAGE);
+        let (mut said, mut start) = (Vec::new(), 0);
+        for end in cuts_of(&cuts, bytes.len()).into_iter().chain([bytes.len()]) {
+            said.extend(decode(&mut decoder, &bytes[start..end], &[]));
+            start = end;
+            let moved = move_away(&decoder);
+            prop_assert_eq!(&moved, &decoder);
+            decoder = moved;
+            if said.last().is_some_and(Result::is_err) {
+                break;
+            }
+        }
+        prop_assert_eq!(said, decode_whole(&bytes));
+    }
+
+    /// Bytes that nearly are a snapshot: whatever is accepted must be a state that a decoder can be in.
+    #[test]
+    fn a_broken_snapshot_is_refused_or_harmless(
+        bytes in spoilt_conversation(),
+        at: prop::sample::Index,
+        spots in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+        further in spoilt_conversation(),
+    ) {
+        let mut decoder = Decoder::new(MAX_MESSAGE);
+        decode(&mut decoder, &bytes[..at.index(bytes.len() + 1)], &[]);
+        let mut sent = postcard::to_allocvec(&decoder.snapshot()).unwrap();
+        for (at, value) in spots {
+            let at = at.index(sent.len());
+            sent[at] = value;
+        }
+        let Ok(snapshot) = postcard::from_bytes(&sent) else { return Ok(()) };
+        let Ok(mut restored) = Decoder::restore(snapshot, MAX_MESSAGE) else { return Ok(()) };
+        // A state of its own accord is read back as itself.
+        prop_assert_eq!(&move_away(&restored), &restored);
+        for said in decode(&mut restored, &further, &[]) {
+            match said {
+                Ok(Event::Message { kind, payload }) => {
+                    prop_assert!(payload.len() <= MAX_MESSAGE);
+                    prop_assert!(kind == Kind::Binary || std::str::from_utf8(&payload).is_ok());
+                }
+                Ok(Event::Ping(payload) | Event::Pong(payload)) => prop_assert!(payload.len() <= frame::MAX_CONTROL),
+                Ok(Event::Close(_)) | Err(_) => {}
+            }
+        }
     }
 
     #[test]
@@ -334,4 +391,94 @@ fn a_decoder_knows_when_it_may_move_lightly() {
     }
     assert!(decoder.next(&mut &frame[frame.len() - 1..]).unwrap().is_some());
     assert!(decoder.is_at_frame_boundary());
+}
+
+#[test]
+fn every_byte_of_a_conversation_is_a_place_to_move_at() {
+    let bytes = [
+        masked(false, Opcode::Text, "κόσμ".as_bytes()),
+        masked(true, Opcode::Ping, b"are you there?"),
+        masked(true, Opcode::Continuation, "ε".as_bytes()),
+        masked(true, Opcode::Binary, &[7; 300]),
+        masked(true, Opcode::Close, b"\x03\xe8bye"),
+        b"late".to_vec(),
+    ]
+    .concat();
+    let mut decoder = Decoder::new(MAX_MESSAGE);
+    let mut said = Vec::new();
+    for byte in &bytes {
+        said.extend(decode(&mut decoder, std::slice::from_ref(byte), &[]));
+        decoder = move_away(&decoder);
+    }
+    assert_eq!(said, decode_whole(&bytes));
+    assert_eq!(said.len(), 4);
+}
+
+#[test]
+fn a_snapshot_that_no_decoder_makes_is_refused() {
+    let half = |bytes: &[u8], length: usize| {
+        let mut decoder = Decoder::new(MAX_MESSAGE);
+        assert_eq!(decoder.next(&mut &bytes[..length]), Ok(None));
+        decoder
+    };
+    let restored = |decoder: &Decoder, max| Decoder::restore(decoder.snapshot(), max).map(|_| ());
+    let inconsistent = |decoder: &Decoder| {
+        assert!(matches!(restored(decoder, MAX_MESSAGE), Err(snapshot::BadSnapshot::Inconsistent(_))), "{decoder:?}");
+    };
+
+    let text = masked(false, Opcode::Text, b"hello");
+    let whole = half(&text, text.len() - 1);
+    let message = |decoder: &mut Decoder, bytes: &[u8]| decoder.message.as_mut().unwrap().bytes = bytes.to_vec();
+
+    let mut broken = whole.clone();
+    message(&mut broken, b"\xff\xff\xff\xff");
+    inconsistent(&broken);
+
+    let mut broken = whole.clone();
+    broken.message = None;
+    inconsistent(&broken);
+
+    for stage in [Stage::Closed, Stage::Failed(Violation::Utf8)] {
+        inconsistent(&Decoder { stage, ..whole.clone() });
+    }
+
+    let payload = |length, received| Stage::Fragment(Payload { fin: false, mask: [0; 4], length, received });
+    inconsistent(&Decoder { stage: payload(5, 5), ..whole.clone() });
+    inconsistent(&Decoder { stage: payload(50, 5), ..whole.clone() });
+    // It must not take more of this message than of another.
+    assert_eq!(restored(&whole, 5), Ok(()));
+    assert_eq!(restored(&whole, 4), Err(snapshot::BadSnapshot::TooBig(4)));
+    assert_eq!(restored(&whole, 3), Err(snapshot::BadSnapshot::TooBig(3)));
+
+    let ping = masked(true, Opcode::Ping, b"hello");
+    let whole = half(&ping, ping.len() - 1);
+    let control = |opcode, length, arrived| {
+        let payload = Payload { fin: true, mask: [0; 4], length, received: arrived as u64 };
+        Stage::Control { opcode, payload, bytes: vec![0; arrived] }
+    };
+    inconsistent(&Decoder { stage: control(Opcode::Binary, 5, 4), ..whole.clone() });
+    inconsistent(&Decoder { stage: control(Opcode::Ping, 5, 5), ..whole.clone() });
+
+    let header = |bytes: &[u8]| {
+        let mut filled = [0; MAX_HEADER];
+        filled[..bytes.len()].copy_from_slice(bytes);
+        Decoder { stage: Stage::Header { bytes: filled, length: bytes.len() }, ..Decoder::new(MAX_MESSAGE) }
+    };
+    assert_eq!(restored(&header(&[0x81]), MAX_MESSAGE), Ok(()));
+    for bytes in [&[0xc1][..], &[0x81, 0x05], &ping[..6], &ping[..7], &[0x89, 0x80, 1, 2, 3, 4]] {
+        inconsistent(&header(bytes));
+    }
+}
+
+#[test]
+fn a_silent_connection_holds_next_to_nothing() {
+    let mut decoder = Decoder::new(1 << 20);
+    let idle = decoder.memory();
+    assert!(idle <= 128, "{idle} bytes");
+    let frame = masked(true, Opcode::Binary, &[1; 50_000]);
+    assert_eq!(decoder.next(&mut &frame[..30_000]), Ok(None));
+    decoder.shrink();
+    assert!(decoder.memory() - idle < 30_000);
+    assert!(decoder.next(&mut &frame[30_000..]).unwrap().is_some());
+    assert_eq!(decoder.memory(), idle);
 }
