@@ -2,7 +2,15 @@
 //!
 //! | module | subject |
 //! |---|---|
+//! | `platform` | what users log in from |
+//! | `login` | the request that logs a client in |
+//! | `token` | who a client is, and for how long |
+//! | `error` | what clients are told when something is wrong |
 //! | `message` | the protobuf messages inside frames |
 #![forbid(unsafe_code)]
 
+pub mod error;
+pub mod login;
 pub mod message;
+pub mod platform;
+pub mod token;
