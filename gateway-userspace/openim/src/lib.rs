@@ -6,10 +6,12 @@
 //! | `login` | the request that logs a client in |
 //! | `token` | who a client is, and for how long |
 //! | `error` | what clients are told when something is wrong |
+//! | `frame` | requests, answers and pushes as bytes |
 //! | `message` | the protobuf messages inside frames |
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod frame;
 pub mod login;
 pub mod message;
 pub mod platform;
