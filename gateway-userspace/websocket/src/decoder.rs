@@ -3,16 +3,20 @@
 //! | file | subject |
 //! |---|---|
 //! | here | frames to messages |
+//! | `assembly` | a message of which something is still to come |
 //! | [`snapshot`] | a decoder that moves to another process |
 
+mod assembly;
 pub mod snapshot;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     close::{Close, CloseCode},
+    deflate::Deflate,
     frame::{self, BadHeader, FrameHeader, MAX_HEADER, Opcode},
 };
+use assembly::Assembly;
 
 /// What a message consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +66,10 @@ pub enum Violation {
     /// A text, or the reason of a close frame, that is not UTF-8.
     #[error("a text is not valid UTF-8")]
     Utf8,
-    /// A message above the limit.
+    /// A compressed message that cannot be inflated.
+    #[error("a compressed message cannot be inflated")]
+    Deflate,
+    /// A message above the limit, compressed or not.
     #[error("a message is larger than {0} bytes")]
     TooBig(usize),
 }
@@ -73,6 +80,8 @@ pub enum Violation {
 pub struct Decoder {
     /// Largest message, in bytes.
     max_message: usize,
+    /// Whether messages may be compressed.
+    deflate: Option<Deflate>,
     stage: Stage,
     /// The message whose fragments are arriving.
     message: Option<Assembly>,
@@ -102,15 +111,6 @@ struct Payload {
     received: u64,
 }
 
-/// A message in the making.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Assembly {
-    kind: Kind,
-    bytes: Vec<u8>,
-    /// How many of `bytes` are known to be whole UTF-8 characters; for texts only.
-    checked: usize,
-}
-
 const AWAIT_HEADER: Stage = Stage::Header { bytes: [0; MAX_HEADER], length: 0 };
 
 // === impl Decoder ===
@@ -118,7 +118,17 @@ const AWAIT_HEADER: Stage = Stage::Header { bytes: [0; MAX_HEADER], length: 0 };
 impl Decoder {
     /// For a connection that has just been upgraded. `max_message` is the largest message it takes, in bytes.
     pub fn new(max_message: usize) -> Self {
-        Self { max_message, stage: AWAIT_HEADER, message: None }
+        Self { max_message, deflate: None, stage: AWAIT_HEADER, message: None }
+    }
+
+    /// The same on a connection whose messages may be compressed, if that was agreed on.
+    pub fn with_deflate(self, deflate: Option<Deflate>) -> Self {
+        Self { deflate, ..self }
+    }
+
+    /// What was agreed on about compression, which holds for the other direction as well.
+    pub fn deflate(&self) -> Option<Deflate> {
+        self.deflate
     }
 
     /// Consumes bytes from the front of `input` until something was said; `None` if all of it was consumed without.
@@ -143,15 +153,16 @@ impl Decoder {
 
     /// Bytes of memory that this holds, itself and what is half received. Between messages that is the decoder alone.
     pub fn memory(&self) -> usize {
-        let message = self.message.as_ref().map_or(0, |message| message.bytes.capacity());
+        let message = self.message.as_ref().map_or(0, Assembly::memory);
         let control = if let Stage::Control { bytes, .. } = &self.stage { bytes.capacity() } else { 0 };
         size_of::<Self>() + message + control
     }
 
-    /// Gives back memory that was taken for bytes to come: for a connection that has fallen silent in mid-message.
+    /// Gives back memory that can be done without until the next byte comes: for a connection that has fallen silent in
+    /// mid-message. A compressed message is then inflated again from its start.
     pub fn shrink(&mut self) {
         if let Some(message) = &mut self.message {
-            message.bytes.shrink_to_fit();
+            message.shrink();
         }
         if let Stage::Control { bytes, .. } = &mut self.stage {
             bytes.shrink_to_fit();
@@ -167,7 +178,7 @@ impl Decoder {
                     *input = rest;
                     bytes[*length] = byte;
                     *length += 1;
-                    if let Some((header, _)) = FrameHeader::parse(&bytes[..*length])? {
+                    if let Some((header, _)) = FrameHeader::parse(&bytes[..*length], self.deflate.is_some())? {
                         self.stage = self.begin(header)?;
                     } else if *length >= 2 && bytes[1] & 0x80 == 0 {
                         return Err(Violation::Unmasked);
@@ -175,15 +186,14 @@ impl Decoder {
                 }
                 Stage::Fragment(payload) => {
                     let Some(message) = &mut self.message else { return Err(Violation::NothingToContinue) };
-                    payload.take(input, &mut message.bytes);
-                    message.check_utf8(payload.fin && payload.is_complete())?;
+                    message.take(payload, input, self.max_message)?;
                     if !payload.is_complete() {
                         return Ok(None);
                     }
                     let fin = payload.fin;
                     self.stage = AWAIT_HEADER;
-                    if fin && let Some(Assembly { kind, bytes, .. }) = self.message.take() {
-                        return Ok(Some(Event::Message { kind, payload: bytes }));
+                    if fin && let Some(message) = self.message.take() {
+                        return Ok(Some(Event::Message { kind: message.kind, payload: message.into_bytes() }));
                     }
                 }
                 Stage::Control { opcode, payload, bytes } => {
@@ -215,10 +225,9 @@ impl Decoder {
 
     /// What follows a frame header, judged before a byte of it has arrived.
     fn begin(&mut self, header: FrameHeader) -> Result<Stage, Violation> {
-        let FrameHeader { fin, opcode, mask, length } = header;
+        let FrameHeader { fin, compressed, opcode, mask, length } = header;
         let mask = mask.ok_or(Violation::Unmasked)?;
         let payload = Payload { fin, mask, length, received: 0 };
-        let begin_message = |kind| Assembly { kind, bytes: Vec::new(), checked: 0 };
         match (opcode, &mut self.message) {
             (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => {
                 return Ok(Stage::Control { opcode, payload, bytes: Vec::new() });
@@ -226,12 +235,12 @@ impl Decoder {
             (Opcode::Continuation, None) => return Err(Violation::NothingToContinue),
             (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Violation::Interleaved),
             (Opcode::Continuation, Some(_)) => {}
-            (Opcode::Text, message @ None) => *message = Some(begin_message(Kind::Text)),
-            (Opcode::Binary, message @ None) => *message = Some(begin_message(Kind::Binary)),
+            (Opcode::Text, message @ None) => *message = Some(Assembly::new(Kind::Text, compressed)),
+            (Opcode::Binary, message @ None) => *message = Some(Assembly::new(Kind::Binary, compressed)),
         }
-        let so_far = self.message.as_ref().map_or(0, |message| message.bytes.len());
+        let room = self.message.as_ref().map_or(0, |message| message.room(self.max_message));
         // Memory is taken as bytes arrive, not as they are announced.
-        if length > (self.max_message - so_far) as u64 {
+        if length > room as u64 {
             return Err(Violation::TooBig(self.max_message));
         }
         Ok(Stage::Fragment(payload))
@@ -257,31 +266,13 @@ impl Payload {
     }
 }
 
-// === impl Assembly ===
-
-impl Assembly {
-    /// Fails at the first byte that no UTF-8 text can have at its place. `ended`: nothing will follow.
-    fn check_utf8(&mut self, ended: bool) -> Result<(), Violation> {
-        if self.kind == Kind::Binary {
-            return Ok(());
-        }
-        match std::str::from_utf8(&self.bytes[self.checked..]) {
-            Ok(whole) => self.checked += whole.len(),
-            // A character whose end is still to come is fine; a wrong byte has an `error_len`.
-            Err(error) if error.error_len().is_none() && !ended => self.checked += error.valid_up_to(),
-            Err(_) => return Err(Violation::Utf8),
-        }
-        Ok(())
-    }
-}
-
 // === impl Violation ===
 
 impl Violation {
     /// The code to close the connection with.
     pub fn close_code(self) -> CloseCode {
         match self {
-            Self::Utf8 => CloseCode::INVALID_DATA,
+            Self::Utf8 | Self::Deflate => CloseCode::INVALID_DATA,
             Self::TooBig(_) => CloseCode::TOO_BIG,
             Self::Header(_) | Self::Unmasked | Self::NothingToContinue | Self::Interleaved | Self::CloseCode => {
                 CloseCode::PROTOCOL_ERROR

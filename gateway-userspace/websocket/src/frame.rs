@@ -9,6 +9,12 @@ pub const MAX_CONTROL: usize = 125;
 /// Longest header, in bytes: two fixed, eight of length, four of mask.
 pub const MAX_HEADER: usize = 14;
 
+/// The bits of a header's first byte above the opcode.
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+const RSV2: u8 = 0x20;
+const RSV3: u8 = 0x10;
+
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Opcode {
@@ -31,6 +37,8 @@ pub enum Opcode {
 pub struct FrameHeader {
     /// Whether this is the last fragment of its message.
     pub fin: bool,
+    /// Whether the message that this frame begins is compressed: RFC 7692, section 6.
+    pub compressed: bool,
     /// What the frame is.
     pub opcode: Opcode,
     /// The mask, if the payload is masked: always from a client, never from a server.
@@ -42,7 +50,7 @@ pub struct FrameHeader {
 /// Why bytes are no frame header. The sender's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum BadHeader {
-    /// A reserved bit is set, but no extension was agreed on.
+    /// A reserved bit is set that has no meaning: no extension was agreed on that gives it one, or not for this frame.
     #[error("a reserved bit is set")]
     ReservedBit,
     /// An opcode that RFC 6455 does not define.
@@ -92,17 +100,22 @@ impl Opcode {
 
 impl FrameHeader {
     /// Reads the header that `bytes` start with: the header and its length in bytes, or `None` if it is not complete
-    /// yet.
+    /// yet. Whether messages may be compressed was agreed on in the handshake.
     ///
     /// # Errors
     /// As soon as the bytes cannot become a good header any more.
-    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, BadHeader> {
+    pub fn parse(bytes: &[u8], may_compress: bool) -> Result<Option<(Self, usize)>, BadHeader> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
-        if first & 0x70 != 0 {
+        let compressed = first & RSV1 != 0;
+        if first & (RSV2 | RSV3) != 0 || compressed && !may_compress {
             return Err(BadHeader::ReservedBit);
         }
         let opcode = Opcode::from_bits(first & 0x0f).ok_or(BadHeader::Opcode(first & 0x0f))?;
-        let fin = first & 0x80 != 0;
+        // Said once for a whole message, by its first frame.
+        if compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+            return Err(BadHeader::ReservedBit);
+        }
+        let fin = first & FIN != 0;
         if opcode.is_control() && !fin {
             return Err(BadHeader::Control);
         }
@@ -134,13 +147,13 @@ impl FrameHeader {
                 None => return Ok(None),
             }
         };
-        Ok(Some((Self { fin, opcode, mask, length }, bytes.len() - rest.len())))
+        Ok(Some((Self { fin, compressed, opcode, mask, length }, bytes.len() - rest.len())))
     }
 
     /// Appends the header to `out`. `length` must be below 2⁶³.
     pub fn encode(&self, out: &mut impl BufMut) {
         let masked = if self.mask.is_some() { 0x80 } else { 0 };
-        out.put_u8(if self.fin { 0x80 } else { 0 } | self.opcode.bits());
+        out.put_u8(if self.fin { FIN } else { 0 } | if self.compressed { RSV1 } else { 0 } | self.opcode.bits());
         match self.length {
             short @ 0..126 => out.put_u8(masked | short as u8),
             medium @ 126..0x1_0000 => {
@@ -160,7 +173,7 @@ impl FrameHeader {
 
 /// Appends a whole frame as a server sends it: in one fragment, unmasked.
 pub fn encode(opcode: Opcode, payload: &[u8], out: &mut impl BufMut) {
-    FrameHeader { fin: true, opcode, mask: None, length: payload.len() as u64 }.encode(out);
+    FrameHeader { fin: true, compressed: false, opcode, mask: None, length: payload.len() as u64 }.encode(out);
     out.put_slice(payload);
 }
 
@@ -189,12 +202,21 @@ mod tests {
     fn header() -> impl Strategy<Value = FrameHeader> {
         let edges = prop::sample::select(vec![0, 1, 125, 126, 127, 0xffff, 0x1_0000, u64::MAX >> 1]);
         let length = prop_oneof![edges, 0..200u64, 0..0x2_0000u64, 0..u64::MAX >> 1];
-        (any::<bool>(), 0..6usize, any::<Option<[u8; 4]>>(), length).prop_map(|(fin, opcode, mask, length)| {
-            use Opcode::*;
-            let opcode = [Continuation, Text, Binary, Close, Ping, Pong][opcode];
-            let control = opcode.is_control();
-            FrameHeader { fin: fin || control, opcode, mask, length: if control { length % 126 } else { length } }
-        })
+        (any::<[bool; 2]>(), 0..6usize, any::<Option<[u8; 4]>>(), length).prop_map(
+            |([fin, compressed], opcode, mask, length)| {
+                use Opcode::*;
+                let opcode = [Continuation, Text, Binary, Close, Ping, Pong][opcode];
+                let control = opcode.is_control();
+                let compressed = compressed && matches!(opcode, Text | Binary);
+                FrameHeader {
+                    fin: fin || control,
+                    compressed,
+                    opcode,
+                    mask,
+                    length: if control { length % 126 } else { length },
+                }
+            },
+        )
     }
 
     proptest! {
@@ -204,10 +226,12 @@ mod tests {
             header.encode(&mut bytes);
             prop_assert!(bytes.len() <= MAX_HEADER);
             for length in 0..bytes.len() {
-                prop_assert_eq!(FrameHeader::parse(&bytes[..length]), Ok(None));
+                prop_assert_eq!(FrameHeader::parse(&bytes[..length], true), Ok(None));
             }
             bytes.push(0xff);
-            prop_assert_eq!(FrameHeader::parse(&bytes), Ok(Some((header, bytes.len() - 1))));
+            prop_assert_eq!(FrameHeader::parse(&bytes, true), Ok(Some((header, bytes.len() - 1))));
+            let expected = if header.compressed { Err(BadHeader::ReservedBit) } else { Ok(Some((header, bytes.len() - 1))) };
+            prop_assert_eq!(FrameHeader::parse(&bytes, false), expected);
         }
 
         #[test]
@@ -237,8 +261,13 @@ mod tests {
             (&[0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0], BadHeader::Length),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(FrameHeader::parse(bytes), Err(*expected), "{bytes:x?}");
-            assert_eq!(FrameHeader::parse(&bytes[..bytes.len() - 1]), Ok(None), "{bytes:x?} without its last byte");
+            assert_eq!(FrameHeader::parse(bytes, false), Err(*expected), "{bytes:x?}");
+            let before = &bytes[..bytes.len() - 1];
+            assert_eq!(FrameHeader::parse(before, false), Ok(None), "{bytes:x?} without its last byte");
+        }
+        // A continuation, control frames, and the bits without a meaning.
+        for first in [0xc0, 0x40, 0xc8, 0xc9, 0xca, 0xe1, 0xd2, 0xa1, 0x91] {
+            assert_eq!(FrameHeader::parse(&[first], true), Err(BadHeader::ReservedBit), "{first:x}");
         }
     }
 }

@@ -3,7 +3,10 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sha1::{Digest as _, Sha1};
 
-use crate::request::Head;
+use crate::{
+    deflate::{Deflate, negotiate},
+    request::Head,
+};
 
 /// What RFC 6455 has the server append to the client's key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -12,6 +15,10 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
     accept: String,
+    /// The best of the client's offers.
+    offered: Option<Deflate>,
+    /// What is made of it.
+    deflate: Option<Deflate>,
 }
 
 /// Why a request cannot become a websocket. The client's fault; the same request will be refused again.
@@ -29,6 +36,9 @@ pub enum Refusal {
     /// No key, several, or one that is not 16 bytes of base64.
     #[error("Sec-WebSocket-Key must be there once, 16 bytes in base64")]
     Key,
+    /// Extensions are offered in a way that can mean anything; RFC 6455, section 9.1.
+    #[error("Sec-WebSocket-Extensions is no list of extensions")]
+    Extensions,
     /// A body before the upgrade, whose bytes would be taken for frames.
     #[error("a websocket handshake has no body")]
     Body,
@@ -40,7 +50,7 @@ impl Refusal {
         match self {
             Self::Method => 405,
             Self::NotAnUpgrade | Self::Version => 426,
-            Self::Key | Self::Body => 400,
+            Self::Key | Self::Extensions | Self::Body => 400,
         }
     }
 
@@ -50,7 +60,7 @@ impl Refusal {
             Self::Method => Some(("Allow", "GET")),
             Self::NotAnUpgrade => Some(("Upgrade", "websocket")),
             Self::Version => Some(("Sec-WebSocket-Version", "13")),
-            Self::Key | Self::Body => None,
+            Self::Key | Self::Extensions | Self::Body => None,
         }
     }
 }
@@ -82,14 +92,29 @@ impl Upgrade {
         if !BASE64_STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
             return Err(Refusal::Key);
         }
-        Ok(Self { accept: accept(key) })
+        let offered = negotiate::choose(head).map_err(|_| Refusal::Extensions)?;
+        Ok(Self { accept: accept(key), offered, deflate: None })
+    }
+
+    /// Agrees to compress messages, if the client offers that in a way that this server can keep.
+    pub fn with_deflate(self) -> Self {
+        Self { deflate: self.offered, ..self }
+    }
+
+    /// What the response agrees to about compression.
+    pub fn deflate(&self) -> Option<Deflate> {
+        self.deflate
     }
 
     /// The 101 that makes the connection a websocket. Only who will hold the session sends it (promise 5).
     pub fn response(&self) -> Vec<u8> {
+        let extensions = match self.deflate {
+            Some(deflate) => format!("Sec-WebSocket-Extensions: {}\r\n", negotiate::response(deflate)),
+            None => String::new(),
+        };
         format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {}\r\n\r\n",
+             Sec-WebSocket-Accept: {}\r\n{extensions}\r\n",
             self.accept
         )
         .into_bytes()
@@ -133,6 +158,22 @@ mod tests {
     }
 
     #[test]
+    fn compression_is_agreed_on_only_where_both_want_it() {
+        let response = |upgrade: Upgrade| String::from_utf8(upgrade.response()).unwrap();
+        let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\nHost:";
+        let offered = judge(&GOOD.replace("Host:", offer)).unwrap();
+        assert_eq!(offered.deflate(), None);
+        assert!(!response(offered.clone()).contains("Extensions"));
+        let agreed = offered.with_deflate();
+        assert_eq!(agreed.deflate(), Some(Deflate::default()));
+        let line = "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n\r\n";
+        assert!(response(agreed.clone()).ends_with(line), "{}", response(agreed));
+        let not_offered = judge(GOOD).unwrap().with_deflate();
+        assert_eq!(not_offered.deflate(), None);
+        assert!(!response(not_offered).contains("Extensions"));
+    }
+
+    #[test]
     fn anything_else_is_refused_for_its_own_reason() {
         for (from, to, expected) in [
             ("GET", "POST", Refusal::Method),
@@ -147,6 +188,7 @@ mod tests {
             ("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ=", Refusal::Key),
             ("dGhlIHNhbXBsZSBub25jZQ==", "", Refusal::Key),
             ("Host:", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nHost:", Refusal::Key),
+            ("Host: server.example.com", "Sec-WebSocket-Extensions: a;;b", Refusal::Extensions),
             ("Host: server.example.com", "Content-Length: 5", Refusal::Body),
             ("Host: server.example.com", "Transfer-Encoding: chunked", Refusal::Body),
         ] {

@@ -5,13 +5,23 @@
 //! [`decoder::Decoder`], plain data that can be cloned or sent away as a [`decoder::snapshot::Snapshot`], and the bytes
 //! that nobody consumed yet.
 //!
-//! Extensions are not offered: `permessage-deflate` keeps a compressor's window alive, which could not move.
+//! | file | subject |
+//! |---|---|
+//! | [`request`] | the head of a request and its parameters, as a Go server reads them |
+//! | [`handshake`] | from that to a websocket |
+//! | [`frame`] | headers and masks |
+//! | [`decoder`] | what the client says |
+//! | [`encoder`] | what is said to clients, one or many |
+//! | [`close`] | the last words of both |
+//! | [`deflate`] | compression, without anything that would have to stay |
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
 mod agreement;
 pub mod close;
 pub mod decoder;
+pub mod deflate;
+pub mod encoder;
 pub mod frame;
 pub mod handshake;
 pub mod request;

@@ -199,7 +199,7 @@ fn hex_digit(digit: u8) -> Option<u8> {
 }
 
 /// A `tchar` of RFC 9110, section 5.6.2.
-fn is_token(byte: u8) -> bool {
+pub(crate) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

@@ -6,7 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AWAIT_HEADER, Assembly, Decoder, Kind, Payload, Stage, Violation};
-use crate::frame::{MAX_CONTROL, MAX_HEADER, Opcode};
+use crate::{
+    deflate::Deflate,
+    frame::{MAX_CONTROL, MAX_HEADER, Opcode},
+};
 
 /// The state of a [`Decoder`] between two bytes, for serde. Bytes that it has not consumed are not part of it.
 ///
@@ -23,6 +26,7 @@ enum Version {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct State {
+    deflate: Option<Deflate>,
     frame: Frame,
     message: Option<Message>,
 }
@@ -42,10 +46,11 @@ enum Frame {
     Failed(Violation),
 }
 
-/// What has arrived of a message, unmasked.
+/// What has arrived of a message, unmasked but not inflated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Message {
     kind: Kind,
+    is_deflated: bool,
     bytes: Vec<u8>,
 }
 
@@ -80,9 +85,12 @@ impl Decoder {
             Stage::Closed => Frame::Closed,
             Stage::Failed(violation) => Frame::Failed(*violation),
         };
-        let message =
-            self.message.as_ref().map(|Assembly { kind, bytes, .. }| Message { kind: *kind, bytes: bytes.clone() });
-        Snapshot(Version::V1(State { frame, message }))
+        let message = self.message.as_ref().map(|message| Message {
+            kind: message.kind,
+            is_deflated: message.is_deflated(),
+            bytes: message.received().to_vec(),
+        });
+        Snapshot(Version::V1(State { deflate: self.deflate, frame, message }))
     }
 
     /// A decoder that goes on where the snapshot was taken. `max_message` is the largest message it takes, in bytes.
@@ -92,15 +100,18 @@ impl Decoder {
     pub fn restore(snapshot: Snapshot, max_message: usize) -> Result<Self, BadSnapshot> {
         use BadSnapshot::Inconsistent;
 
-        let Snapshot(Version::V1(State { frame, message })) = snapshot;
-        let mut decoder = Self::new(max_message);
-        if let Some(Message { kind, bytes }) = message {
-            if bytes.len() > max_message {
-                return Err(BadSnapshot::TooBig(max_message));
+        let Snapshot(Version::V1(State { deflate, frame, message })) = snapshot;
+        let mut decoder = Self::new(max_message).with_deflate(deflate);
+        if let Some(Message { kind, is_deflated, bytes }) = message {
+            if is_deflated && deflate.is_none() {
+                return Err(Inconsistent("a compressed message where that was not agreed on"));
             }
-            let mut assembly = Assembly { kind, bytes, checked: 0 };
-            assembly.check_utf8(false).map_err(|_| Inconsistent("a text is not UTF-8"))?;
-            decoder.message = Some(assembly);
+            let message =
+                Assembly::restore(kind, is_deflated, bytes, max_message).map_err(|violation| match violation {
+                    Violation::TooBig(most) => BadSnapshot::TooBig(most),
+                    _ => Inconsistent("a message that would have been refused"),
+                })?;
+            decoder.message = Some(message);
         }
         let is_over = matches!(frame, Frame::Closed | Frame::Failed(_));
         if is_over && decoder.message.is_some() {
@@ -113,10 +124,10 @@ impl Decoder {
             }
             Frame::Fragment(payload) => {
                 let Some(message) = &decoder.message else { return Err(Inconsistent("a fragment of no message")) };
-                if payload.received >= payload.length || payload.received > message.bytes.len() as u64 {
+                if payload.received >= payload.length || payload.received > message.received().len() as u64 {
                     return Err(Inconsistent("more of a fragment than there is"));
                 }
-                if payload.length - payload.received > (max_message - message.bytes.len()) as u64 {
+                if payload.length - payload.received > message.room(max_message) as u64 {
                     return Err(BadSnapshot::TooBig(max_message));
                 }
                 Stage::Fragment(payload)

@@ -7,6 +7,7 @@ use tungstenite::{
 };
 
 use super::*;
+use crate::deflate;
 
 const MAX_MESSAGE: usize = 4096;
 
@@ -35,6 +36,11 @@ fn decode_whole(bytes: &[u8]) -> Vec<Result<Event, Violation>> {
     decode(&mut Decoder::new(MAX_MESSAGE), bytes, &[])
 }
 
+/// A decoder of a connection whose messages may be compressed.
+fn inflating() -> Decoder {
+    Decoder::new(MAX_MESSAGE).with_deflate(Some(Deflate::default()))
+}
+
 /// The decoder as another process would restore it.
 fn move_away(decoder: &Decoder) -> Decoder {
     let bytes = postcard::to_allocvec(&decoder.snapshot()).unwrap();
@@ -42,17 +48,37 @@ fn move_away(decoder: &Decoder) -> Decoder {
 }
 
 fn masked(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    masked_frame(fin, false, opcode, payload)
+}
+
+fn masked_frame(fin: bool, compressed: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
     let mut bytes = Vec::new();
-    FrameHeader { fin, opcode, mask: Some(mask), length: payload.len() as u64 }.encode(&mut bytes);
+    FrameHeader { fin, compressed, opcode, mask: Some(mask), length: payload.len() as u64 }.encode(&mut bytes);
     let start = bytes.len();
     bytes.extend_from_slice(payload);
     frame::apply_mask(&mut bytes[start..], mask, 0);
     bytes
 }
 
+/// A message as a client compresses it.
+fn compressed(payload: &[u8], level: u32, is_last: bool) -> Vec<u8> {
+    let mut compressor = flate2::Compress::new(flate2::Compression::new(level), false);
+    let mut compressed = Vec::with_capacity(payload.len() * 2 + 100);
+    if is_last {
+        compressor.compress_vec(payload, &mut compressed, flate2::FlushCompress::Finish).unwrap();
+        compressed.push(0);
+    } else {
+        compressor.compress_vec(payload, &mut compressed, flate2::FlushCompress::Sync).unwrap();
+        compressed.truncate(compressed.len() - 4);
+    }
+    compressed
+}
+
 /// What a client may send: messages, whole or in fragments with control frames between them, and now and then a close.
-fn conversation() -> impl Strategy<Value = Vec<u8>> {
+///
+/// Some of the messages may be compressed.
+fn conversation_of(deflate: bool) -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![4 => 0..40usize, 1 => 120..130usize, 1 => 1000..1400usize]
         .prop_flat_map(|length| prop::collection::vec(any::<u8>(), length));
     let text = prop_oneof![Just("".to_owned()), "\\PC{0,20}", Just("κόσμε – 用户 🦀".repeat(9))];
@@ -65,17 +91,24 @@ fn conversation() -> impl Strategy<Value = Vec<u8>> {
         payload.prop_map(|payload| (Opcode::Binary, payload)),
         text.prop_map(|text| (Opcode::Text, text.into_bytes())),
     ];
-    let sent = (message, prop::collection::vec((any::<prop::sample::Index>(), control), 0..4)).prop_map(
-        |((opcode, payload), fragments)| {
+    let compression = prop::option::of((0..10u32, any::<bool>()));
+    let sent = (message, compression, prop::collection::vec((any::<prop::sample::Index>(), control), 0..4)).prop_map(
+        move |((opcode, payload), compression, fragments)| {
+            let compression = compression.filter(|_| deflate);
+            let payload = match compression {
+                Some((level, is_last)) => compressed(&payload, level, is_last),
+                None => payload,
+            };
+            let mut is_compressed = compression.is_some();
             let mut cuts: Vec<_> = fragments.iter().map(|(at, _)| at.index(payload.len() + 1)).collect();
             cuts.sort_unstable();
             let (mut bytes, mut opcode, mut start) = (Vec::new(), opcode, 0);
             for (cut, (_, control)) in cuts.into_iter().zip(&fragments) {
-                bytes.extend(masked(false, opcode, &payload[start..cut]));
+                bytes.extend(masked_frame(false, is_compressed, opcode, &payload[start..cut]));
                 bytes.extend(control);
-                (opcode, start) = (Opcode::Continuation, cut);
+                (opcode, start, is_compressed) = (Opcode::Continuation, cut, false);
             }
-            bytes.extend(masked(true, opcode, &payload[start..]));
+            bytes.extend(masked_frame(true, is_compressed, opcode, &payload[start..]));
             bytes
         },
     );
@@ -89,7 +122,11 @@ fn conversation() -> impl Strategy<Value = Vec<u8>> {
 
 /// The same with a few bytes spoilt.
 fn spoilt_conversation() -> impl Strategy<Value = Vec<u8>> {
-    (conversation(), prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3)).prop_map(
+    spoilt_conversation_of(false)
+}
+
+fn spoilt_conversation_of(deflate: bool) -> impl Strategy<Value = Vec<u8>> {
+    (conversation_of(deflate), prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3)).prop_map(
         |(mut bytes, spots)| {
             for (at, value) in spots {
                 if !bytes.is_empty() {
@@ -111,35 +148,52 @@ fn cuts_of(indices: &[prop::sample::Index], length: usize) -> Vec<usize> {
 proptest! {
     #[test]
     fn cutting_the_stream_changes_nothing(
-        bytes in spoilt_conversation(),
+        bytes in spoilt_conversation_of(true),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
     ) {
         let cuts = cuts_of(&cuts, bytes.len());
         let every_byte: Vec<usize> = (0..bytes.len()).collect();
-        let whole = decode_whole(&bytes);
-        prop_assert_eq!(&decode(&mut Decoder::new(MAX_MESSAGE), &bytes, &cuts), &whole);
-        prop_assert_eq!(&decode(&mut Decoder::new(MAX_MESSAGE), &bytes, &every_byte), &whole);
+        let whole = decode(&mut inflating(), &bytes, &[]);
+        prop_assert_eq!(&decode(&mut inflating(), &bytes, &cuts), &whole);
+        prop_assert_eq!(&decode(&mut inflating(), &bytes, &every_byte), &whole);
     }
 
     #[test]
-    fn a_copy_goes_on_where_the_original_stood(bytes in spoilt_conversation(), at: prop::sample::Index) {
+    fn compressed_messages_are_heard_like_others(
+        payloads in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..2000), 0..10u32, any::<bool>()), 0..5),
+        text in "\\PC{0,500}",
+    ) {
+        let mut bytes = Vec::new();
+        let mut expected = Vec::new();
+        for (payload, level, is_last) in payloads {
+            bytes.extend(masked_frame(true, true, Opcode::Binary, &compressed(&payload, level, is_last)));
+            expected.push(Ok(Event::Message { kind: Kind::Binary, payload }));
+        }
+        bytes.extend(masked_frame(true, true, Opcode::Text, &compressed(text.as_bytes(), 9, false)));
+        expected.push(Ok(Event::Message { kind: Kind::Text, payload: text.into_bytes() }));
+        prop_assert_eq!(decode(&mut inflating(), &bytes, &[]), expected);
+    }
+
+    #[test]
+    fn a_copy_goes_on_where_the_original_stood(bytes in spoilt_conversation_of(true), at: prop::sample::Index) {
         let (before, after) = bytes.split_at(at.index(bytes.len() + 1));
-        let mut original = Decoder::new(MAX_MESSAGE);
+        let mut original = inflating();
         let mut said = decode(&mut original, before, &[]);
         let mut copy = original.clone();
         drop(original);
         if said.last().is_none_or(Result::is_ok) {
             said.extend(decode(&mut copy, after, &[]));
         }
-        prop_assert_eq!(said, decode_whole(&bytes));
+        prop_assert_eq!(said, decode(&mut inflating(), &bytes, &[]));
     }
 
     #[test]
     fn a_restored_snapshot_goes_on_where_the_original_stood(
-        bytes in spoilt_conversation(),
+        bytes in spoilt_conversation_of(true),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        shrinks: bool,
     ) {
-        let mut decoder = Decoder::new(MAX_MESSAGE);
+        let mut decoder = inflating();
         let (mut said, mut start) = (Vec::new(), 0);
         for end in cuts_of(&cuts, bytes.len()).into_iter().chain([bytes.len()]) {
             said.extend(decode(&mut decoder, &bytes[start..end], &[]));
@@ -147,22 +201,25 @@ proptest! {
             let moved = move_away(&decoder);
             prop_assert_eq!(&moved, &decoder);
             decoder = moved;
+            if shrinks {
+                decoder.shrink();
+            }
             if said.last().is_some_and(Result::is_err) {
                 break;
             }
         }
-        prop_assert_eq!(said, decode_whole(&bytes));
+        prop_assert_eq!(said, decode(&mut inflating(), &bytes, &[]));
     }
 
     /// Bytes that nearly are a snapshot: whatever is accepted must be a state that a decoder can be in.
     #[test]
     fn a_broken_snapshot_is_refused_or_harmless(
-        bytes in spoilt_conversation(),
+        bytes in spoilt_conversation_of(true),
         at: prop::sample::Index,
         spots in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
-        further in spoilt_conversation(),
+        further in spoilt_conversation_of(true),
     ) {
-        let mut decoder = Decoder::new(MAX_MESSAGE);
+        let mut decoder = inflating();
         decode(&mut decoder, &bytes[..at.index(bytes.len() + 1)], &[]);
         let mut sent = postcard::to_allocvec(&decoder.snapshot()).unwrap();
         for (at, value) in spots {
@@ -188,6 +245,8 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         decode_whole(&bytes);
+        decode(&mut inflating(), &bytes, &[]);
+        decode(&mut inflating(), &masked_frame(true, true, Opcode::Text, &bytes), &[]);
     }
 
     #[test]
@@ -348,6 +407,60 @@ fn each_violation_has_its_code() {
 }
 
 #[test]
+fn each_violation_of_compression_has_its_code() {
+    let first = |bytes: &[u8]| masked_frame(false, true, Opcode::Text, bytes);
+    let whole = |bytes: &[u8]| masked_frame(true, true, Opcode::Text, bytes);
+    let reserved = Violation::Header(BadHeader::ReservedBit);
+    let bomb = compressed(&vec![0; 1 << 20], 9, false);
+    let empty_blocks = [0, 0, 0, 0xff, 0xff].repeat(MAX_MESSAGE / 4 + 30);
+    let cases: Vec<(Vec<u8>, Violation, u16)> = vec![
+        ([first(b""), vec![0xc0]].concat(), reserved, 1002),
+        ([first(b""), whole(b"")].concat(), Violation::Interleaved, 1002),
+        (vec![0xc9], reserved, 1002),
+        (vec![0xe1], reserved, 1002),
+        (whole(b"\x06"), Violation::Deflate, 1007),
+        (whole(&compressed(b"whole", 6, false)[..4]), Violation::Deflate, 1007),
+        (whole(&compressed(b"a\xed\xa0\x80", 6, false)), Violation::Utf8, 1007),
+        // The message goes on, but what is here is wrong already.
+        (first(&compressed(b"a\xed\xa0\x80", 6, false)), Violation::Utf8, 1007),
+        (whole(&bomb), Violation::TooBig(MAX_MESSAGE), 1009),
+        (first(&bomb[..bomb.len() / 2]), Violation::TooBig(MAX_MESSAGE), 1009),
+        (first(&empty_blocks), Violation::TooBig(MAX_MESSAGE), 1009),
+    ];
+    for (bytes, violation, code) in cases {
+        assert_eq!(decode(&mut inflating(), &bytes, &[]), [Err(violation)], "{bytes:x?}");
+        assert_eq!(violation.close_code().number(), code, "{violation}");
+    }
+    assert_eq!(decode_whole(&whole(&compressed(b"x", 6, false))), [Err(reserved)]);
+}
+
+#[test]
+fn a_bomb_takes_no_memory() {
+    let first = [compressed(&vec![0; MAX_MESSAGE], 9, false), vec![0, 0, 0xff, 0xff]].concat();
+    let bomb = masked_frame(false, true, Opcode::Binary, &first);
+    let more = masked_frame(false, false, Opcode::Continuation, &compressed(&vec![0; 64 << 20], 9, false)[..4000]);
+    let mut decoder = inflating();
+    assert_eq!(decode(&mut decoder, &bomb, &[]), []);
+    let full = decoder.memory();
+    assert!(full <= 2 * MAX_MESSAGE + deflate::inflate::MEMORY + 1000, "{full} bytes");
+    let mut input = &more[..];
+    assert_eq!(decoder.next(&mut input), Err(Violation::TooBig(MAX_MESSAGE)));
+    assert_eq!(decoder.memory(), inflating().memory());
+}
+
+#[test]
+fn a_silent_compressed_message_holds_only_what_has_arrived() {
+    let payload = b"again and again, ".repeat(200);
+    let frame = masked_frame(true, true, Opcode::Text, &compressed(&payload, 6, false));
+    let (before, after) = frame.split_at(frame.len() / 2);
+    let mut decoder = inflating();
+    assert_eq!(decode(&mut decoder, before, &[]), []);
+    decoder.shrink();
+    assert!(decoder.memory() < 500, "{} bytes", decoder.memory());
+    assert_eq!(decode(&mut decoder, after, &[]), [Ok(Event::Message { kind: Kind::Text, payload })]);
+}
+
+#[test]
 fn a_violation_stays_one() {
     let mut decoder = Decoder::new(MAX_MESSAGE);
     let violation = decoder.next(&mut &[0xc1][..]);
@@ -363,7 +476,8 @@ fn the_largest_message_is_taken_and_an_announced_one_takes_no_memory() {
 
     let mut decoder = Decoder::new(1 << 40);
     let mut header = Vec::new();
-    FrameHeader { fin: true, opcode: Opcode::Binary, mask: Some([0; 4]), length: 1 << 40 }.encode(&mut header);
+    FrameHeader { fin: true, compressed: false, opcode: Opcode::Binary, mask: Some([0; 4]), length: 1 << 40 }
+        .encode(&mut header);
     assert_eq!(decoder.next(&mut &header[..]), Ok(None));
 }
 
@@ -421,6 +535,12 @@ fn a_snapshot_that_no_decoder_makes_is_refused() {
         assert_eq!(decoder.next(&mut &bytes[..length]), Ok(None));
         decoder
     };
+    // Compressed, and compression was never agreed on.
+    let first = masked_frame(false, true, Opcode::Binary, b"\x00\x00");
+    let mut without = inflating();
+    assert_eq!(without.next(&mut &first[..]), Ok(None));
+    without.deflate = None;
+
     let restored = |decoder: &Decoder, max| Decoder::restore(decoder.snapshot(), max).map(|_| ());
     let inconsistent = |decoder: &Decoder| {
         assert!(matches!(restored(decoder, MAX_MESSAGE), Err(snapshot::BadSnapshot::Inconsistent(_))), "{decoder:?}");
@@ -428,10 +548,11 @@ fn a_snapshot_that_no_decoder_makes_is_refused() {
 
     let text = masked(false, Opcode::Text, b"hello");
     let whole = half(&text, text.len() - 1);
-    let message = |decoder: &mut Decoder, bytes: &[u8]| decoder.message.as_mut().unwrap().bytes = bytes.to_vec();
+    inconsistent(&without);
 
-    let mut broken = whole.clone();
-    message(&mut broken, b"\xff\xff\xff\xff");
+    // Broken text, which only a binary message can hold.
+    let mut broken = half(&masked(false, Opcode::Binary, b"\xff\xff\xff\xff."), text.len() - 1);
+    broken.message.as_mut().unwrap().kind = Kind::Text;
     inconsistent(&broken);
 
     let mut broken = whole.clone();
