@@ -179,7 +179,10 @@ impl Keeper {
     fn tell(&self, config: &Config, in_force: InForce) {
         let changed = in_force.ring.as_ref().map(Ring::name) != self.agent.in_force().ring.as_ref().map(Ring::name);
         let publication = in_force.ring.as_ref().map(|ring| {
-            Arc::new(Publication::new(in_force.number, ring, in_force.previous.as_ref(), config.services.clone()))
+            let services = config.services.clone();
+            let publication = Publication::new(in_force.number, ring, in_force.previous.as_ref(), services);
+            // Known also where the ring does not have us.
+            Arc::new(Publication { address: in_force.address, ..publication })
         });
         if changed {
             lock(&self.agent.gateway).ring_since = self.agent.now();

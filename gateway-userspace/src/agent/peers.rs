@@ -16,7 +16,7 @@ use crate::{
     peer::{
         self, Heard, View, Wiring,
         agreement::Standing,
-        key::LinkKeys,
+        key::{Between, LinkKeys},
         message::{Answer, Question},
     },
     ring::{NodeAddress, Ring, RingName},
@@ -35,7 +35,7 @@ type Rings = (Option<RingName>, Option<RingName>);
 pub(super) fn start(agent: &Arc<Agent>, secrets: &Secrets) -> impl Future<Output = ()> + Send + use<> {
     let (tell, heard) = mpsc::channel(HEARD_AHEAD);
     let view = watch::Sender::new(Arc::new(view_of(agent)));
-    let keys = watch::Sender::new(Arc::new(LinkKeys::of(secrets)));
+    let keys = watch::Sender::new(Arc::new(LinkKeys::of(secrets, Between::Agents)));
     let rings = watch::Sender::new((None, None));
     let network = peer::start(Wiring {
         port: agent.config().peers.port,
@@ -90,7 +90,7 @@ async fn keep(
                 let config = Arc::clone(&configuration.borrow_and_update());
                 match config.secrets() {
                     Ok(secrets) => {
-                        let new = LinkKeys::of(&secrets);
+                        let new = LinkKeys::of(&secrets, Between::Agents);
                         keys.send_if_modified(|keys| (**keys != new).then(|| *keys = Arc::new(new)).is_some());
                     }
                     // They could be read a moment ago.

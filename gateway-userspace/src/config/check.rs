@@ -48,7 +48,7 @@ pub(super) fn config(file: file::File, overrides: &Overrides) -> Checked<Config>
     Ok(Config {
         node,
         membership,
-        peers: Peers { port: number("port", file.peers.port, 6081, 1, u16::MAX)? },
+        peers: peers(file.peers)?,
         metrics: Metrics {
             agent: listen("agent", file.metrics.agent, 9600)?,
             gateway: listen("gateway", file.metrics.gateway, 9601)?,
@@ -245,6 +245,18 @@ fn services(list: Vec<file::Service>) -> Checked<Vec<Service>> {
             Ok(Service { name, address, parameter, serve: service.serve })
         })
         .collect()
+}
+
+fn peers(file: file::Peers) -> Checked<Peers> {
+    let span = file.gateway_port.as_ref().or(file.port.as_ref()).map(Spanned::span);
+    let peers = Peers {
+        port: number("port", file.port, 6081, 1, u16::MAX)?,
+        gateway_port: number("gateway_port", file.gateway_port, 6082, 1, u16::MAX)?,
+    };
+    if peers.port == peers.gateway_port {
+        return Err(Located { problem: Problem::OnePeerPort(peers.port), span });
+    }
+    Ok(peers)
 }
 
 /// Where to listen; the empty string says nowhere.

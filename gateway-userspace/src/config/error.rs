@@ -114,6 +114,11 @@ pub enum Problem {
         /// As written.
         text: String,
     },
+    /// One port for two kinds of links.
+    #[error(
+        "agents and gateways cannot both have port {0} for their links; choose another `gateway_port` in `[peers]`"
+    )]
+    OnePeerPort(u16),
     /// The programs would attach nowhere.
     #[error("`interfaces` is empty; list those on which clients and nodes reach this one, such as [\"eth0\"]")]
     NoInterfaces,

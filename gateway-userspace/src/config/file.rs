@@ -96,6 +96,7 @@ pub(super) enum Source {
 #[serde(deny_unknown_fields)]
 pub(super) struct Peers {
     pub(super) port: Option<Spanned<i64>>,
+    pub(super) gateway_port: Option<Spanned<i64>>,
 }
 
 #[derive(Default, Deserialize)]

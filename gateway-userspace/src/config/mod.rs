@@ -129,8 +129,10 @@ pub enum XdpMode {
 /// The `[peers]` table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peers {
-    /// TCP port of the links between nodes; the same on all of them.
+    /// TCP port of the links between agents; the same on all nodes.
     pub port: u16,
+    /// TCP port of the links between gateways; the same on all nodes, and another than the agents'.
+    pub gateway_port: u16,
 }
 
 /// The `[metrics]` table: where `/metrics`, `/healthz` and `/readyz` are served, if they are.

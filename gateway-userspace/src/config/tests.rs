@@ -81,7 +81,7 @@ fn the_smallest_file_has_the_defaults() {
     assert_eq!(config.gateway.max_message_bytes, 51_200);
 
     assert_eq!(config.membership, Membership::File { path: None });
-    assert_eq!(config.peers.port, 6081);
+    assert_eq!((config.peers.port, config.peers.gateway_port), (6081, 6082));
     assert_eq!(config.metrics.agent, Some("127.0.0.1:9600".parse().unwrap()));
     assert_eq!(config.metrics.gateway, Some("127.0.0.1:9601".parse().unwrap()));
 
@@ -131,6 +131,7 @@ fn every_key_is_heard() {
         max_message_bytes = 1000
         [peers]
         port = 7000
+        gateway_port = 7001
         [metrics]
         agent = ""
         gateway = "[::]:9000"
@@ -153,7 +154,7 @@ fn every_key_is_heard() {
     let ring = config.ring().unwrap();
     assert_eq!(ring.epoch(), Epoch(12));
     assert_eq!(ring.members()[0].identity, config.node.identity);
-    assert_eq!((config.peers.port, config.metrics.agent), (7000, None));
+    assert_eq!((config.peers.port, config.peers.gateway_port, config.metrics.agent), (7000, 7001, None));
     assert_eq!(config.metrics.gateway, Some("[::]:9000".parse().unwrap()));
     assert_eq!(config.services[0].parameter, None);
     assert_eq!(config.services[1].address, "192.0.2.1:80".parse::<SocketAddr>().unwrap());
@@ -242,6 +243,14 @@ fn numbers_have_limits() {
     for value in [0, (16 << 20) + 1] {
         let message = format!("line 2: `max_message_bytes = {value}` is out of range; it goes from 1 to 16777216");
         refused("[node]\n", &format!("gateway = {{\nmax_message_bytes = {value} }}\n[node]\n"), &message);
+    }
+}
+
+#[test]
+fn agents_and_gateways_have_ports_of_their_own() {
+    for peers in ["port = 6082", "gateway_port = 6081", "port = 1\ngateway_port = 1"] {
+        let error = parse(&format!("{SMALLEST}\n[peers]\n{peers}\n")).unwrap_err().to_string();
+        assert!(error.contains("agents and gateways cannot both have port"), "{error}");
     }
 }
 

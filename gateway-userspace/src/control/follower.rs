@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::Service,
-    ring::{Member, MemberNumber, Ring},
+    ring::{Member, MemberNumber, NodeAddress, Ring},
     session::entry::SessionEntry,
 };
 
@@ -39,6 +39,8 @@ const ANSWERS_AHEAD: usize = 16;
 pub struct Published {
     /// Which member of the ring this node is, if it is one.
     pub node: Option<MemberNumber>,
+    /// Where packets to this node go, if that is known.
+    pub address: Option<NodeAddress>,
     /// The ring in force.
     pub ring: Ring,
     /// The ring before it, if there was one. A user may still be where that has them.
@@ -90,7 +92,8 @@ impl TryFrom<Publication> for Published {
 
     fn try_from(publication: Publication) -> Result<Self, Self::Error> {
         let (ring, previous) = (publication.verified_ring()?, publication.previous_ring()?);
-        Ok(Self { node: publication.node, ring, previous, services: publication.services })
+        let Publication { node, address, services, .. } = publication;
+        Ok(Self { node, address, ring, previous, services })
     }
 }
 
@@ -297,7 +300,8 @@ fn accept(published: &watch::Sender<Option<Arc<Published>>>, next: Published) {
         if let Some(present) = present {
             let (old, new) = (&present.ring, &next.ring);
             let same_ring = old.name() == new.name();
-            if same_ring && present.node == next.node && present.services == next.services {
+            let same_place = present.node == next.node && present.address == next.address;
+            if same_ring && same_place && present.services == next.services {
                 return false;
             }
             if new.epoch() < old.epoch() || (new.epoch() == old.epoch() && !same_ring) {
@@ -325,6 +329,7 @@ mod tests {
         let members = vec![fixtures::member(1, "gw-0:88"), fixtures::member(2, "gw-1:88")];
         Published {
             node: MemberNumber::new(node).ok(),
+            address: None,
             ring: Ring::new(Epoch(epoch), Algorithm::OpenIm, members).unwrap(),
             previous: None,
             services: vec![],

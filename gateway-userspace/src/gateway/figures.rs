@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::Shared;
-use crate::telemetry::{Figures, Subject};
+use crate::{
+    peer::counters::Counts,
+    telemetry::{Figures, Subject},
+};
 
 /// Counted since the gateway's start.
 #[derive(Debug, Default)]
@@ -41,6 +44,29 @@ impl Counters {
     /// A request was answered with an error.
     pub(super) fn refused(&self, status: u16) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
+    }
+}
+
+impl Shared {
+    /// The links to the other gateways.
+    fn links_figures(&self, figures: &mut Figures) {
+        let links = self.links();
+        let Counts { opened, messages, unknown_messages, failures } = links.counts();
+        figures.gauge("gateway_links", "Other gateways to which a link is up", links.linked());
+        figures.counter("gateway_links_opened", "Links with other gateways that came up", opened);
+        figures.counter("gateway_messages", "Messages from other gateways", messages);
+        figures.counter(
+            "gateway_unknown_messages",
+            "Messages from other gateways that this version does not know",
+            unknown_messages,
+        );
+        figures.counters(
+            "gateway_link_ends",
+            "Links with other gateways that ended or never came up, by who made them (in, out) and why",
+            failures.into_iter().map(|((way, reason), count)| {
+                (vec![("way", way.name().to_owned()), ("reason", reason.to_owned())], count)
+            }),
+        );
     }
 }
 
@@ -80,6 +106,7 @@ impl Subject for Shared {
             "Requests answered with an error, by HTTP status; 421 is for a user of another node",
             refused.into_iter().map(|(status, count)| (vec![("status", status.to_string())], count)),
         );
+        self.links_figures(&mut figures);
         Ok(figures)
     }
 

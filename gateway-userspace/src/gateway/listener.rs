@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{Shared, http::Connection, push, websocket};
-use crate::config::{Parameter, Serve, Service};
+use crate::config::{ConfigError, Parameter, Serve, Service};
 
 /// Connections the kernel may have ready before we accept them. Many: after a node's failure its clients all come at
 /// once.
@@ -52,6 +52,9 @@ pub enum BindError {
     /// A service of ours without a parameter; a checked configuration has none.
     #[error("service {0}: a `parameter` must say where the user id is, such as `sendID`")]
     NoParameter(String),
+    /// Without the fleet secret there are no links to the other gateways.
+    #[error(transparent)]
+    Secret(#[from] ConfigError),
     /// The system refused.
     #[error("service {service}: cannot listen on {address}: {error}")]
     Io {

@@ -12,6 +12,7 @@
 //! | `placement` | whose request it is, and whether that is us |
 //! | `websocket` | one client's connection, from its request to its end |
 //! | `push` | one pusher's connection |
+//! | `links` | the links to the other gateways |
 //! | `outbox` | the way from a push to a connection |
 //! | `figures` | what monitoring sees |
 //!
@@ -22,6 +23,7 @@
 mod figures;
 mod http;
 mod limits;
+mod links;
 mod listener;
 mod outbox;
 mod placement;
@@ -32,7 +34,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use anyhow::Context as _;
@@ -49,6 +51,7 @@ use self::{listener::Listener, outbox::Outbox};
 use crate::{
     config::{self, Config, Serve},
     control::{Follower, Published, Reporter},
+    peer::gateways::{Handlers, Links},
     session::{entry::SessionEntry, table::Table},
     telemetry,
 };
@@ -67,6 +70,10 @@ use crate::{
 /// Until the agent has been heard, requests are answered with 503; once it has, the gateway
 /// goes on without it. A request for another node's user is answered with 421 and the
 /// owner's name.
+///
+/// The gateways of a fleet talk to each other over links of their own (`gateway_port` in
+/// [peers]), which are authenticated by the fleet secret. SIGHUP makes this one read the
+/// secrets again.
 ///
 /// The virtual addresses must be on this host (`ip address add ADDRESS/32 dev lo`). SIGTERM
 /// or SIGINT says goodbye to every client and then stops.
@@ -95,6 +102,8 @@ struct Shared {
     published: watch::Receiver<Option<Arc<Published>>>,
     sessions: Mutex<Table<Arc<Outbox>>>,
     counters: figures::Counters,
+    /// The links to the other gateways; set before anything is served.
+    links: OnceLock<links::GatewayLinks>,
     /// Cancelled when the gateway is told to stop.
     stopping: CancellationToken,
 }
@@ -141,7 +150,7 @@ impl Gateway {
     /// are answered by [`Gateway::serve`]. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If there is no such service, or an address cannot be taken.
+    /// If there is no such service, an address cannot be taken, or the fleet secret cannot be read.
     pub fn bind(
         config: &Config,
         limits: Limits,
@@ -155,12 +164,17 @@ impl Gateway {
         let shared = Shared {
             node: config.node.name.clone(),
             limits,
-            published,
+            published: published.clone(),
             sessions: Mutex::default(),
             counters: figures::Counters::default(),
+            links: OnceLock::new(),
             stopping: CancellationToken::new(),
         };
-        Ok(Self { listeners, shared: Arc::new(shared) })
+        let shared = Arc::new(shared);
+        let links = links::start(config, published, handlers(&shared))?;
+        // Empty: it was made above.
+        let _ = shared.links.set(links);
+        Ok(Self { listeners, shared })
     }
 
     /// The services served, by name, with the addresses taken. They differ from the configured ones where the port was
@@ -199,6 +213,11 @@ impl Gateway {
     }
 }
 
+/// Who answers what other gateways ask. They hold the gateway weakly: it holds the links, which hold them.
+fn handlers(_shared: &Arc<Shared>) -> Handlers {
+    Handlers::default()
+}
+
 // === impl Shared ===
 
 impl Reporter for Shared {
@@ -217,6 +236,11 @@ impl Shared {
     fn sessions(&self) -> MutexGuard<'_, Table<Arc<Outbox>>> {
         // The table's methods leave it consistent wherever a caller's task may have died.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The links to the other gateways.
+    fn links(&self) -> &Links {
+        &self.links.get().expect("set before anything is served").links
     }
 
     /// What is in force now, if an agent has been heard.

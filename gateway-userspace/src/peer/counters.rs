@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Counted since the agent's start.
+/// Counted since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
     opened: AtomicU64,

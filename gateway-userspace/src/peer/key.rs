@@ -1,7 +1,7 @@
 //! From the fleet secret to the links' keys.
 //!
-//! The secret keys the cookies as it is; the links have a key derived from it (HKDF with SHA-256, RFC 5869), so that
-//! neither use can tell anything about the other.
+//! The secret keys the cookies as it is; each kind of link has a key derived from it (HKDF with SHA-256, RFC 5869), so
+//! that no use can tell anything about another.
 
 use std::fmt;
 
@@ -9,8 +9,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{Secret, Secrets};
 
-/// What the key is for: another use of the secret gets another key.
-const LABEL: &[u8] = b"ringsteer peer link 1";
+/// Whose links a key is for. Another use of the secret gets another key, so an agent's link does not open at a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// Agents.
+    Agents,
+    /// Gateways.
+    Gateways,
+}
 
 /// The block length of SHA-256 in bytes, which HMAC needs to know (RFC 2104 section 2).
 const BLOCK: usize = 64;
@@ -28,12 +34,23 @@ pub struct LinkKeys {
     pub previous: Option<LinkKey>,
 }
 
+// === impl Between ===
+
+impl Between {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::Agents => b"ringsteer peer link 1",
+            Self::Gateways => b"ringsteer gateway link 1",
+        }
+    }
+}
+
 // === impl LinkKey ===
 
 impl LinkKey {
     /// The key that follows from a secret.
-    pub fn of(secret: &Secret) -> Self {
-        Self(hkdf(b"", secret.bytes(), LABEL))
+    pub fn of(secret: &Secret, between: Between) -> Self {
+        Self(hkdf(b"", secret.bytes(), between.label()))
     }
 
     /// The key as Noise takes it.
@@ -52,8 +69,9 @@ impl fmt::Debug for LinkKey {
 
 impl LinkKeys {
     /// The keys that follow from the secrets in use.
-    pub fn of(secrets: &Secrets) -> Self {
-        Self { current: LinkKey::of(&secrets.current), previous: secrets.previous.as_ref().map(LinkKey::of) }
+    pub fn of(secrets: &Secrets, between: Between) -> Self {
+        let key = |secret| LinkKey::of(secret, between);
+        Self { current: key(&secrets.current), previous: secrets.previous.as_ref().map(key) }
     }
 
     /// All of them, the one to dial with first.
@@ -100,9 +118,12 @@ mod tests {
     fn secrets_make_keys_and_keys_are_not_shown() {
         let secret = |digit: &str| Secret::from_hex(digit.repeat(32).as_bytes(), String::new).unwrap();
         let (old, new) = (secret("a"), secret("b"));
-        let keys = LinkKeys::of(&Secrets { current: new.clone(), previous: Some(old.clone()) });
-        assert_eq!(keys.iter().collect::<Vec<_>>(), [&LinkKey::of(&new), &LinkKey::of(&old)]);
-        assert_ne!(LinkKey::of(&new), LinkKey::of(&old));
+        let secrets = Secrets { current: new.clone(), previous: Some(old.clone()) };
+        let keys = LinkKeys::of(&secrets, Between::Agents);
+        let agents = |secret| LinkKey::of(secret, Between::Agents);
+        assert_eq!(keys.iter().collect::<Vec<_>>(), [&agents(&new), &agents(&old)]);
+        assert_ne!(agents(&new), agents(&old));
+        assert_ne!(agents(&new), LinkKey::of(&new, Between::Gateways));
         assert_eq!(format!("{keys:?}"), "LinkKeys { current: LinkKey(…), previous: Some(LinkKey(…)) }");
     }
 }

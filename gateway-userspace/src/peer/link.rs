@@ -1,4 +1,5 @@
-//! One link as a state machine: bytes in, messages and bytes out. No socket, no clock.
+//! One link as a state machine: bytes in, messages and bytes out. No socket, no clock. What the messages mean is for
+//! whoever talks; the link knows only the first one each way.
 //!
 //! The two ends shake hands by the Noise protocol, pattern NNpsk0 (Noise revision 34, sections 7.4 and 9): fresh keys
 //! for each link, and nobody gets through without the fleet's key. Each frame is two bytes of length (big-endian) and
@@ -15,7 +16,7 @@ use snow::{HandshakeState, TransportState, params::NoiseParams};
 
 use super::{
     key::{LinkKey, LinkKeys},
-    message::{Hello, Message, MessageError, PROTOCOL},
+    message::{Hello, MessageError, PROTOCOL},
 };
 
 /// Longest message, in bytes.
@@ -84,9 +85,9 @@ pub enum LinkError {
     /// A message that is too long.
     #[error("a message of more than {0} bytes")]
     TooLong(usize),
-    /// A message that is none.
+    /// A hello that is none.
     #[error(transparent)]
-    Message(#[from] MessageError),
+    Hello(#[from] MessageError),
     /// The other end speaks another version.
     #[error(
         "it speaks version {theirs} of the protocol and we speak {PROTOCOL} (it is ringsteer {version}); upgrade the \
@@ -98,7 +99,7 @@ pub enum LinkError {
         /// Of the program.
         version: String,
     },
-    /// Something other than hello came first, or hello came again.
+    /// Something other than hello came first.
     #[error("a message that does not belong there")]
     Order,
     /// No random numbers, say; the only one that is ours.
@@ -112,7 +113,7 @@ pub enum Event {
     /// The other end has shown that it has the fleet's key, and said hello.
     Open(Hello),
     /// It said something.
-    Message(Message),
+    Message(Vec<u8>),
 }
 
 // === impl Link ===
@@ -161,9 +162,9 @@ impl Link {
     ///
     /// # Errors
     /// If the message is longer than [`MAX_MESSAGE`]; the link goes on without it.
-    pub fn send(&mut self, message: &Message) -> Result<(), LinkError> {
+    pub fn send(&mut self, message: &[u8]) -> Result<(), LinkError> {
         let Stage::Open(transport) = &mut self.stage else { return Ok(()) };
-        write_message(transport, &message.encode(), &mut self.output)
+        write_message(transport, message, &mut self.output)
     }
 
     /// What must be written to the other end; to be taken out as it is written.
@@ -217,8 +218,7 @@ impl Link {
             }
             Stage::Greeting(mut transport) => {
                 let hello = match self.piece(&mut transport, frame, MAX_HELLO)? {
-                    Some(Message::Hello(hello)) => hello,
-                    Some(_) => return Err(LinkError::Order),
+                    Some(message) => Hello::decode(&message)?.ok_or(LinkError::Order)?,
                     None => {
                         self.stage = Stage::Greeting(transport);
                         return Ok(());
@@ -232,10 +232,8 @@ impl Link {
                 Ok(())
             }
             Stage::Open(mut transport) => {
-                match self.piece(&mut transport, frame, MAX_MESSAGE)? {
-                    Some(Message::Hello(_)) => return Err(LinkError::Order),
-                    Some(message) => events.push(Event::Message(message)),
-                    None => {}
+                if let Some(message) = self.piece(&mut transport, frame, MAX_MESSAGE)? {
+                    events.push(Event::Message(message));
                 }
                 self.stage = Stage::Open(transport);
                 Ok(())
@@ -247,7 +245,7 @@ impl Link {
     /// The handshake is done: says hello.
     fn greet(&mut self, handshake: HandshakeState) -> Result<(), LinkError> {
         let mut transport = handshake.into_transport_mode().map_err(LinkError::Noise)?;
-        write_message(&mut transport, &Message::Hello(self.hello.clone()).encode(), &mut self.output)?;
+        write_message(&mut transport, &self.hello.encode(), &mut self.output)?;
         self.stage = Stage::Greeting(Box::new(transport));
         Ok(())
     }
@@ -258,7 +256,7 @@ impl Link {
         transport: &mut TransportState,
         frame: &[u8],
         max: usize,
-    ) -> Result<Option<Message>, LinkError> {
+    ) -> Result<Option<Vec<u8>>, LinkError> {
         let mut plain = vec![0; frame.len() - TAG];
         transport.read_message(frame, &mut plain).map_err(|_| LinkError::Frame)?;
         // At least one byte: shorter frames have been refused by their length.
@@ -268,7 +266,7 @@ impl Link {
         }
         self.message.extend_from_slice(piece);
         match continues {
-            END => Ok(Some(Message::decode(&std::mem::take(&mut self.message))?)),
+            END => Ok(Some(std::mem::take(&mut self.message))),
             MORE => Ok(None),
             _ => Err(LinkError::Frame),
         }
@@ -324,7 +322,7 @@ impl LinkError {
         match self {
             Self::Secret => "wrong_secret",
             Self::FrameLength(_) | Self::Frame | Self::Order => "rubbish",
-            Self::TooLong(_) | Self::Message(_) => "bad_message",
+            Self::TooLong(_) | Self::Hello(_) => "bad_message",
             Self::Protocol { .. } => "other_version",
             Self::Noise(_) => "internal",
         }

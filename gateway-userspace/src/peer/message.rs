@@ -1,4 +1,4 @@
-//! What is said on a link: one byte that tells what it is, and JSON.
+//! What agents say on a link: one byte that tells what it is, and JSON. Hello is said on every link.
 //!
 //! A kind or a field that this version does not know is passed over, so that versions can meet on one fleet.
 
@@ -25,6 +25,18 @@ pub struct Hello {
     pub number: Option<MemberNumber>,
     /// Its clock, CLOCK_TAI in milliseconds: what the cookies are timed by.
     pub clock_ms: i64,
+    /// Which process it is, where that matters: gateways say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
+}
+
+/// One process among those that have run on a node, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// When it began, CLOCK_TAI in milliseconds.
+    pub started_ms: i64,
+    /// Random, so that two are never taken for one.
+    pub number: u64,
 }
 
 /// How the sender is: sent at once when something has changed, and every second.
@@ -99,6 +111,26 @@ pub enum MessageError {
     Malformed(u8, serde_json::Error),
 }
 
+// === impl Hello ===
+
+impl Hello {
+    /// As the first message of a link.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        Message::Hello(self.clone()).encode()
+    }
+
+    /// The hello in `bytes`; none if they are another message.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Option<Self>, MessageError> {
+        match bytes.first() {
+            Some(&kind::HELLO) => match Message::decode(bytes)? {
+                Message::Hello(hello) => Ok(Some(hello)),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+}
+
 // === impl Message ===
 
 impl Message {
@@ -151,6 +183,7 @@ pub(super) mod tests {
             identity: Some(identity.into()),
             number: MemberNumber::new(1).ok(),
             clock_ms: 1_800_000_000_000,
+            incarnation: None,
         }
     }
 

@@ -35,6 +35,14 @@ impl View {
         Self { here, member, others, former }
     }
 
+    /// The view of a gateway from `here`: former members are dialled as well, for they may still have sessions that are
+    /// ours now.
+    pub fn of_gateway(here: Option<NodeAddress>, ring: &Ring, previous: Option<&Ring>) -> Self {
+        let Self { here, member, mut others, former } = Self::new(here, Some(ring), previous);
+        others.extend(former);
+        Self { here, member, others, former: BTreeSet::new() }
+    }
+
     /// Whether somebody at that address may dial us.
     pub fn may_dial(&self, address: NodeAddress) -> bool {
         self.others.contains(&address) || self.former.contains(&address)
@@ -60,6 +68,9 @@ mod tests {
         assert_eq!(view.former, [address(4)].into());
         assert!([2, 3, 4].iter().all(|&number| view.may_dial(address(number))));
         assert!(!view.may_dial(address(1)) && !view.may_dial(address(5)));
+
+        let gateway = View::of_gateway(Some(address(1)), &now, Some(&before));
+        assert_eq!((gateway.others, gateway.former.len()), ([address(2), address(3), address(4)].into(), 0));
 
         let left = View::new(Some(address(4)), Some(&now), Some(&before));
         assert_eq!((left.member.clone(), left.others.len()), (None, 3));

@@ -114,6 +114,9 @@ fn what_is_served_is_declared() -> Result<()> {
             .collect();
         for config in configurations(kustomization, "openim-openim-msggateway-0")? {
             ensure!(declared.contains(&config.node.tunnel_port.into()), "{kustomization}: the tunnel's port");
+            let served = config.services.iter().any(|service| service.serve != Serve::None);
+            let links = u64::from(config.peers.gateway_port);
+            ensure!(declared.contains(&links) == served, "{kustomization}: the port of the gateways' links");
             for service in config.services.iter().filter(|service| service.serve != Serve::None) {
                 ensure!(declared.contains(&service.address.port().into()), "{kustomization}: {}", service.name);
             }

@@ -55,15 +55,15 @@ fn every_container_is_confined() -> Result<()> {
 }
 
 #[test]
-fn secret_and_token_are_the_agents_alone() -> Result<()> {
+fn the_secret_is_the_nodes_and_the_token_the_agents_alone() -> Result<()> {
     let objects = deploy::objects("base")?;
     let pod = &find(&objects, "DaemonSet", "ringsteer-node")?["spec"]["template"]["spec"];
     for container in containers(pod) {
         let mounts: Vec<&str> =
             container["volumeMounts"].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str()).collect();
-        let trusted = container["name"] == "agent";
-        for volume in ["secret", "token"] {
-            ensure!(mounts.contains(&volume) == trusted, "{}: {volume}", container["name"]);
+        for (volume, trusted) in [("secret", &["agent", "gateway"][..]), ("token", &["agent"])] {
+            let name = container["name"].as_str().context("a container without a name")?;
+            ensure!(mounts.contains(&volume) == trusted.contains(&name), "{name}: {volume}");
         }
     }
     Ok(())

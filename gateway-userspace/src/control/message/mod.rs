@@ -165,7 +165,7 @@ mod tests {
         let ring = fixtures::ring_of(&["gw-0:88"]);
         let answer = Answer::Publication(Publication::new(MemberNumber::new(1).ok(), &ring, None, vec![]));
         let expected = format!(
-            "{{\"publication\":{{\"node\":1,\"ring\":{{\"epoch\":1,\"algorithm\":\"openim\",\
+            "{{\"publication\":{{\"node\":1,\"address\":\"198.51.100.1\",\"ring\":{{\"epoch\":1,\"algorithm\":\"openim\",\
              \"allow_identities_without_port\":false,\"members\":[{{\"number\":1,\"identity\":\"gw-0:88\",\
              \"address\":\"198.51.100.1\",\"state\":\"active\"}}]}},\"digest\":\"{}\",\"previous\":null,\
              \"services\":[]}}}}",

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::Service,
-    ring::{DescriptionError, Digest, MemberNumber, Ring, RingDescription, RingName},
+    ring::{DescriptionError, Digest, MemberNumber, NodeAddress, Ring, RingDescription, RingName},
 };
 
 /// What the agent has published into the kernel: the ring in force, and what is steered by it.
@@ -13,6 +13,9 @@ pub struct Publication {
     /// Which member this node is; none if the ring does not have it. It is an edge all the same.
     #[serde(default)]
     pub node: Option<MemberNumber>,
+    /// Where packets to this node go, if that is known.
+    #[serde(default)]
+    pub address: Option<NodeAddress>,
     /// The ring, to be rebuilt.
     pub ring: RingDescription,
     /// The digest of the ring in the kernel, which the rebuilt one must have.
@@ -70,9 +73,10 @@ pub struct NamedRing {
 // === impl Publication ===
 
 impl Publication {
-    /// The publication of `ring` on a node that is its member `node`.
+    /// The publication of `ring` on a node that is its member `node`, at that member's address.
     pub fn new(node: Option<MemberNumber>, ring: &Ring, previous: Option<&Ring>, services: Vec<Service>) -> Self {
-        Self { node, ring: ring.into(), digest: ring.digest(), previous: previous.map(Into::into), services }
+        let address = node.and_then(|node| ring.member(node)).map(|member| member.address);
+        Self { node, address, ring: ring.into(), digest: ring.digest(), previous: previous.map(Into::into), services }
     }
 
     /// The ring published, rebuilt and found to be the one the agent has put into the kernel.

@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Shared, talk};
+use super::{Shared, Speech, talk};
 use crate::{
     peer::{counters::Way, link::Link},
     ring::NodeAddress,
@@ -43,7 +43,7 @@ pub(super) struct HalfOpenPlace {
 }
 
 /// Listens at our node address, wherever that is.
-pub(super) async fn keep(shared: Arc<Shared>) {
+pub(super) async fn keep<S: Speech>(shared: Arc<Shared<S>>) {
     let mut view = shared.view.clone();
     let half_open = Arc::new(HalfOpen::default());
     // Said once, not at every attempt.
@@ -65,15 +65,20 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         match listen(here, shared.port) {
             Ok(listener) => {
                 complaint.clear();
+                shared.listening.send_replace(true);
                 tokio::select! {
                     () = accept(listener, &shared, &half_open) => {}
                     () = moved => {}
                 }
+                shared.listening.send_replace(false);
             }
             Err(error) => {
                 let text = format!(
-                    "cannot listen for other nodes on {}: {error}; is `[node] address` this host's, and the port free?",
-                    SocketAddr::new(here.ip(), shared.port)
+                    "cannot listen for {} on {}: {error}; is `[node] address` this host's, and the port (`{}` in \
+                     `[peers]`) free?",
+                    S::OTHERS,
+                    SocketAddr::new(here.ip(), shared.port),
+                    S::PORT_KEY
                 );
                 if text != complaint {
                     tracing::warn!("{text}");
@@ -94,14 +99,14 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 
 fn listen(here: NodeAddress, port: u16) -> io::Result<TcpListener> {
     let socket = if here.ip().is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // An agent that restarts must not wait for its predecessor's connections to be forgotten.
+    // A process that restarts must not wait for its predecessor's connections to be forgotten.
     socket.set_reuseaddr(true)?;
     socket.bind(SocketAddr::new(here.ip(), port))?;
     socket.listen(BACKLOG)
 }
 
 /// Accepts until dropped; that ends the links, too.
-async fn accept(listener: TcpListener, shared: &Arc<Shared>, half_open: &Arc<HalfOpen>) {
+async fn accept<S: Speech>(listener: TcpListener, shared: &Arc<Shared<S>>, half_open: &Arc<HalfOpen>) {
     let mut links = JoinSet::new();
     loop {
         tokio::select! {
@@ -126,9 +131,9 @@ async fn accept(listener: TcpListener, shared: &Arc<Shared>, half_open: &Arc<Hal
 }
 
 /// Whether to listen to somebody at all.
-fn admit(
+fn admit<S: Speech>(
     from: SocketAddr,
-    shared: &Shared,
+    shared: &Shared<S>,
     half_open: &Arc<HalfOpen>,
 ) -> Result<(NodeAddress, HalfOpenPlace), &'static str> {
     let address = NodeAddress::new(from.ip()).map_err(|_| "no_member")?;
@@ -138,9 +143,9 @@ fn admit(
     half_open.enter(address).map(|place| (address, place)).ok_or("too_many")
 }
 
-async fn answer(stream: TcpStream, address: NodeAddress, place: HalfOpenPlace, shared: Arc<Shared>) {
+async fn answer<S: Speech>(stream: TcpStream, address: NodeAddress, place: HalfOpenPlace, shared: Arc<Shared<S>>) {
     let keys = Arc::clone(&shared.keys.borrow());
-    let link = Link::answer((*keys).clone(), shared.hello());
+    let link = Link::answer((*keys).clone(), S::hello(&shared));
     let ended = talk::run(stream, link, address, Way::In, &shared, Some(place)).await;
     tracing::debug!("link from {address}: {}", ended.why);
 }

@@ -8,9 +8,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Heard, Shared, talk};
+use super::{Shared, Speech, speech::Dialled, talk};
 use crate::{
-    peer::{agreement::LinkStatus, backoff::Backoff, counters::Way, link::Link},
+    peer::{backoff::Backoff, counters::Way, link::Link},
     random::Spread,
     ring::NodeAddress,
 };
@@ -19,7 +19,8 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Dials whoever is a member, for as long as it is one.
-pub(super) async fn keep(shared: Arc<Shared>) {
+pub(super) async fn keep<S: Speech>(shared: Arc<Shared<S>>) {
+    let mut listening = shared.listening.subscribe();
     let mut view = shared.view.clone();
     // Dropped with this task, which ends them.
     let mut diallers = JoinSet::new();
@@ -27,8 +28,10 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let mut from = None;
     loop {
         let wanted = Arc::clone(&view.borrow_and_update());
-        if wanted.here != from {
-            from = wanted.here;
+        let allowed = !S::LISTEN_FIRST || *listening.borrow_and_update();
+        let here = wanted.here.filter(|_| allowed);
+        if here != from {
+            from = here;
             std::mem::take(&mut running).into_values().for_each(|dialler| dialler.abort());
         }
         running.retain(|address, dialler| {
@@ -45,6 +48,8 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         }
         tokio::select! {
             changed = view.changed() => if changed.is_err() { return },
+            // The sender is ours.
+            Ok(()) = listening.changed(), if S::LISTEN_FIRST => {}
             // One that was aborted, or all of them: with none left this waits for the view alone.
             Some(_) = diallers.join_next() => {}
         }
@@ -52,47 +57,56 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 }
 
 /// Dials one member again and again.
-async fn dial(here: NodeAddress, to: NodeAddress, shared: Arc<Shared>) {
+async fn dial<S: Speech>(here: NodeAddress, to: NodeAddress, shared: Arc<Shared<S>>) {
     let mut backoff = Backoff::new(Spread::seed());
     // Which of the valid keys to dial with: the other end may know only one of them yet.
     let mut key = 0;
     // Said once, not at every attempt.
     let mut complaint = String::new();
     loop {
-        let (opened, error) = attempt(here, to, key, &shared).await;
+        let (opened, how) = attempt(here, to, key, &shared).await;
         if opened {
             backoff.reset();
             complaint.clear();
         } else {
             key += 1;
         }
-        if error != complaint {
-            tracing::info!("link to {to}: {error}");
-            complaint.clone_from(&error);
+        if how.error != complaint {
+            tracing::info!("link to {to}: {}", how.error);
+            complaint.clone_from(&how.error);
         }
-        shared.tell(Heard::Link(to, LinkStatus { up: false, error: Some(error) })).await;
+        shared.speech.dialled(to, how).await;
         sleep(backoff.wait()).await;
     }
 }
 
 /// Dials once and stays on the link. Whether it came up, and why it ended.
-async fn attempt(here: NodeAddress, to: NodeAddress, key: usize, shared: &Arc<Shared>) -> (bool, String) {
+async fn attempt<S: Speech>(
+    here: NodeAddress,
+    to: NodeAddress,
+    key: usize,
+    shared: &Arc<Shared<S>>,
+) -> (bool, Dialled) {
     let keys = Arc::clone(&shared.keys.borrow());
     let keys: Vec<_> = keys.iter().collect();
     let failed = |reason: &'static str, error: String| {
         shared.counters.failed(Way::Out, reason);
-        (false, error)
+        (false, Dialled { error, refused: false })
     };
     let stream = match timeout(CONNECT_TIMEOUT, connect(here, to, shared.port)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return failed("unreachable", format!("cannot connect to port {}: {error}", shared.port)),
+        Ok(Err(error)) => {
+            let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+            let (opened, how) = failed("unreachable", format!("cannot connect to port {}: {error}", shared.port));
+            return (opened, Dialled { refused, ..how });
+        }
         Err(_) => return failed("unreachable", format!("cannot connect to port {}: no answer", shared.port)),
     };
     // Only now: a handshake begins with the making of keys, and many nodes may be out of reach.
-    match Link::dial(keys[key % keys.len()], shared.hello()) {
+    match Link::dial(keys[key % keys.len()], S::hello(shared)) {
         Ok(link) => {
             let ended = talk::run(stream, link, to, Way::Out, shared, None).await;
-            (ended.opened, ended.why.to_string())
+            (ended.opened, Dialled { error: ended.why.to_string(), refused: false })
         }
         Err(error) => failed(error.reason(), error.to_string()),
     }

@@ -1,96 +1,87 @@
-//! The links that are up, and asking over them.
+//! The links that are up.
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::sync::oneshot;
 
-use crate::{
-    peer::{
-        counters::Way,
-        message::{Answer, Question},
-    },
-    ring::NodeAddress,
-};
+use crate::{peer::counters::Way, ring::NodeAddress};
 
-/// Questions that may wait to be sent over one link.
-const QUESTIONS_AHEAD: usize = 64;
-
-/// How long the other end may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// A question on its way, and who waits for the answer.
-pub(super) struct Asked {
-    pub(super) question: Question,
-    pub(super) answer: oneshot::Sender<Answer>,
+/// The links that are up: at most one each way to each node, each with what leads to its task.
+pub(in crate::peer) struct OpenLinks<T> {
+    links: Mutex<BTreeMap<(NodeAddress, Way), OpenLink<T>>>,
 }
 
-/// The links that are up: at most one each way to each node.
-#[derive(Default)]
-pub(super) struct OpenLinks {
-    links: Mutex<BTreeMap<(NodeAddress, Way), OpenLink>>,
-}
-
-struct OpenLink {
+struct OpenLink<T> {
     /// Which of the links there have been.
     number: u64,
-    questions: mpsc::Sender<Asked>,
+    way_in: T,
+    /// Dropped when another link takes the place.
+    _place: oneshot::Sender<()>,
 }
 
-/// A link's place among those that are up, given up when dropped.
-pub(super) struct OpenPlace<'a> {
-    all: &'a OpenLinks,
+/// A link's place among those that are up. To be given up with [`OpenLinks::leave`].
+#[derive(Debug)]
+pub(in crate::peer) struct OpenPlace {
     at: (NodeAddress, Way),
     number: u64,
+    lost: oneshot::Receiver<()>,
 }
 
 // === impl OpenLinks ===
 
-impl OpenLinks {
-    /// The link has come up. It takes the place of the one that was there, whose questions end: the other end made the
-    /// new one because it has lost the old one.
-    pub(super) fn enter(&self, address: NodeAddress, way: Way) -> (OpenPlace<'_>, mpsc::Receiver<Asked>) {
-        let (questions, asked) = mpsc::channel(QUESTIONS_AHEAD);
+impl<T> Default for OpenLinks<T> {
+    fn default() -> Self {
+        Self { links: Mutex::default() }
+    }
+}
+
+impl<T: Clone> OpenLinks<T> {
+    /// The link has come up. It takes the place of the one that was there: the other end made the new one because it has
+    /// lost the old one.
+    pub(in crate::peer) fn enter(&self, address: NodeAddress, way: Way, way_in: T) -> OpenPlace {
+        let (place, lost) = oneshot::channel();
         let mut links = self.links();
         let at = (address, way);
         let number = links.get(&at).map_or(0, |before| before.number + 1);
-        links.insert(at, OpenLink { number, questions });
-        (OpenPlace { all: self, at, number }, asked)
+        links.insert(at, OpenLink { number, way_in, _place: place });
+        OpenPlace { at, number, lost }
     }
 
-    /// Asks the node at `address` over whichever link is up.
-    pub(super) async fn ask(&self, address: NodeAddress, question: Question) -> Result<Answer, String> {
-        let questions = {
-            let links = self.links();
-            let link = links.get(&(address, Way::Out)).or_else(|| links.get(&(address, Way::In)));
-            link.map(|link| link.questions.clone()).ok_or("there is no link to it")?
-        };
-        let (answer, answered) = oneshot::channel();
-        let asked = async {
-            questions.send(Asked { question, answer }).await.map_err(|_| "the link has just ended")?;
-            answered.await.map_err(|_| "the link ended before the answer")
-        };
-        timeout(ANSWER_TIMEOUT, asked).await.unwrap_or(Err("it does not answer")).map_err(str::to_owned)
+    /// The link has ended.
+    pub(in crate::peer) fn leave(&self, place: &OpenPlace) {
+        let mut links = self.links();
+        // Unless another link has taken the place.
+        if links.get(&place.at).is_some_and(|link| link.number == place.number) {
+            links.remove(&place.at);
+        }
     }
 
-    fn links(&self) -> MutexGuard<'_, BTreeMap<(NodeAddress, Way), OpenLink>> {
+    /// The ways to a node, that of our own link first.
+    pub(in crate::peer) fn to(&self, address: NodeAddress) -> Vec<T> {
+        let links = self.links();
+        [Way::Out, Way::In].iter().filter_map(|&way| links.get(&(address, way))).map(|one| one.way_in.clone()).collect()
+    }
+
+    fn links(&self) -> MutexGuard<'_, BTreeMap<(NodeAddress, Way), OpenLink<T>>> {
         // Each change is one call.
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for OpenPlace<'_> {
-    fn drop(&mut self) {
-        let mut links = self.all.links();
-        // Unless another link has taken the place.
-        if links.get(&self.at).is_some_and(|link| link.number == self.number) {
-            links.remove(&self.at);
-        }
+// === impl OpenPlace ===
+
+impl OpenPlace {
+    /// Whether another link has taken the place.
+    pub(in crate::peer) fn is_lost(&mut self) -> bool {
+        self.lost.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    /// Returns when another link has taken the place.
+    pub(in crate::peer) async fn lost(&mut self) {
+        // It ends by being dropped.
+        let _ = (&mut self.lost).await;
     }
 }

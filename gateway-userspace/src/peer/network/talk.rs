@@ -1,28 +1,19 @@
 //! One link on its socket, from the first byte to the last.
 
-use std::{collections::BTreeMap, fmt, io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{
-    Heard, Shared,
-    accept::HalfOpenPlace,
-    clock_ms,
-    open::{Asked, OpenPlace},
-};
+use super::{Part, Shared, Speech, Why, accept::HalfOpenPlace, why::SILENCE};
 use crate::{
     peer::{
-        agreement::LinkStatus,
         counters::Way,
-        link::{Event, Link, LinkError},
-        message::{Answer, Message, Question},
+        link::{Event, Link},
     },
     ring::NodeAddress,
 };
@@ -30,20 +21,15 @@ use crate::{
 /// From the first byte until both ends have said hello.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often each end tells its state. This also keeps the link alive, and shows that it is.
-const STATE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Without a word for this long a link is over.
-const SILENCE: Duration = Duration::from_secs(5);
+/// How often each end says something in any case.
+const TICK: Duration = Duration::from_secs(1);
 
 /// How much is read at once, in bytes.
-const READ: usize = 16 << 10;
+const READ: usize = 64 << 10;
 
-/// With this many bytes still to be written the other end has stopped reading.
-const MAX_BEHIND: usize = 4 << 20;
-
-/// Questions of the other end that are being answered at once.
-const QUESTIONS_AT_ONCE: usize = 64;
+/// With this many bytes still to be written nothing more is taken from those who have something to say: they wait, and
+/// whatever is more urgent overtakes them.
+const WRITE_AHEAD: usize = 128 << 10;
 
 /// How a link ended.
 pub(super) struct Ended {
@@ -53,96 +39,51 @@ pub(super) struct Ended {
     pub(super) why: Why,
 }
 
-/// Why a link ended.
-#[derive(Debug)]
-pub(super) enum Why {
-    /// The other end does not keep to the protocol.
-    Link(LinkError),
-    /// The connection broke.
-    Io(io::Error),
-    /// The other end closed it.
-    HungUp {
-        /// Whether it had come up.
-        opened: bool,
-    },
-    /// The handshake took too long.
-    Slow,
-    /// Nothing was heard.
-    Silent,
-    /// It does not read what it is sent.
-    Behind,
-    /// It asks more than it waits for.
-    Greedy,
-    /// Our ring does not have it any more.
-    NoMember,
-    /// Its key is not valid any more.
-    OldKey,
-    /// It has made another link.
-    Replaced,
-}
-
 /// Runs a link to its end. `half_open` is given up once the handshake is done.
-pub(super) async fn run(
+pub(super) async fn run<S: Speech>(
     mut stream: TcpStream,
     link: Link,
     peer: NodeAddress,
     way: Way,
-    shared: &Arc<Shared>,
+    shared: &Arc<Shared<S>>,
     half_open: Option<HalfOpenPlace>,
 ) -> Ended {
-    let mut talk = Talk {
-        link,
-        peer,
-        way,
-        shared,
-        half_open,
-        open: None,
-        waiting: BTreeMap::new(),
-        last_question: 0,
-        answers: FuturesUnordered::new(),
-    };
+    let mut talk = Talk { link, peer, way, shared, half_open, part: None };
     // Messages are small and somebody waits for each.
     let why = match stream.set_nodelay(true) {
         Ok(()) => talk.run(&mut stream).await,
         Err(error) => Why::Io(error),
     };
     shared.counters.failed(way, why.reason());
-    Ended { opened: talk.open.is_some(), why }
+    Ended { opened: talk.part.is_some(), why }
 }
 
-type Answering = futures_util::future::BoxFuture<'static, (u64, Answer)>;
-
-struct Talk<'a> {
+struct Talk<'a, S: Speech> {
     link: Link,
     peer: NodeAddress,
     way: Way,
-    shared: &'a Arc<Shared>,
+    shared: &'a Arc<Shared<S>>,
     half_open: Option<HalfOpenPlace>,
-    /// Our place among the open links, and what we are to ask.
-    open: Option<(OpenPlace<'a>, mpsc::Receiver<Asked>)>,
-    /// Who waits for the answers to our questions.
-    waiting: BTreeMap<u64, oneshot::Sender<Answer>>,
-    last_question: u64,
-    /// The other end's questions.
-    answers: FuturesUnordered<Answering>,
+    /// What is said here, once the link is open.
+    part: Option<S::Part>,
 }
 
-impl Talk<'_> {
+impl<S: Speech> Talk<'_, S> {
     async fn run(&mut self, stream: &mut TcpStream) -> Why {
         let (mut view, mut keys) = (self.shared.view.clone(), self.shared.keys.clone());
-        let mut rings = self.shared.rings.clone();
-        let mut ticks = interval(STATE_INTERVAL);
+        let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let began = Instant::now();
-        let mut last_word = began;
+        let (mut last_word, mut last_written) = (began, began);
         let mut input = BytesMut::new();
         let mut events = Vec::new();
         let (mut reader, mut writer) = stream.split();
         loop {
             let open = self.link.is_open();
-            if self.link.output().len() > MAX_BEHIND {
-                return Why::Behind;
+            if self.link.output().is_empty() {
+                last_written = Instant::now();
             }
+            let room = self.link.output().len() < WRITE_AHEAD;
             input.reserve(READ);
             tokio::select! {
                 read = reader.read_buf(&mut input) => {
@@ -154,8 +95,8 @@ impl Talk<'_> {
                     if let Err(error) = self.link.receive(&input.split(), &mut events) {
                         return Why::Link(error);
                     }
+                    last_word = Instant::now();
                     for event in events.drain(..) {
-                        last_word = Instant::now();
                         if let Err(why) = self.hear(event).await {
                             return why;
                         }
@@ -165,6 +106,7 @@ impl Talk<'_> {
                     if let Err(error) = written {
                         return Why::Io(error);
                     }
+                    last_written = Instant::now();
                 }
                 _ = ticks.tick() => {
                     if !open && began.elapsed() > HANDSHAKE_TIMEOUT {
@@ -173,9 +115,11 @@ impl Talk<'_> {
                     if last_word.elapsed() > SILENCE {
                         return Why::Silent;
                     }
-                    self.tell_state();
+                    if last_written.elapsed() > SILENCE {
+                        return Why::Behind;
+                    }
+                    self.tick();
                 }
-                Ok(()) = rings.changed() => self.tell_state(),
                 Ok(()) = view.changed() => {
                     let view = view.borrow_and_update();
                     let known = match self.way {
@@ -192,127 +136,50 @@ impl Talk<'_> {
                         return Why::OldKey;
                     }
                 }
-                asked = next_question(&mut self.open) => match asked {
-                    Some(asked) => self.ask(asked),
-                    None => return Why::Replaced,
+                said = next(&mut self.part), if room => match said {
+                    Ok(message) => self.say(&message),
+                    Err(why) => return why,
                 },
-                Some((number, answer)) = self.answers.next() => self.say(&Message::Answer(number, answer)),
             }
         }
     }
 
     /// Acts on what the other end said.
     async fn hear(&mut self, event: Event) -> Result<(), Why> {
-        let shared = self.shared;
         match event {
             Event::Open(hello) => {
                 self.half_open = None;
-                self.open = Some(shared.open.enter(self.peer, self.way));
-                shared.counters.opened();
-                shared.tell(Heard::Greeting(self.peer, hello)).await;
-                if self.way == Way::Out {
-                    shared.tell(Heard::Link(self.peer, LinkStatus { up: true, error: None })).await;
-                }
-                self.tell_state();
+                self.shared.counters.opened();
+                self.part = Some(S::open(self.shared, self.peer, self.way, hello).await?);
+                self.tick();
+                Ok(())
             }
-            Event::Message(message) => {
-                shared.counters.message(!matches!(message, Message::Unknown(_)));
-                match message {
-                    Message::State(state) => shared.tell(Heard::State(self.peer, state, clock_ms())).await,
-                    Message::Question(number, question) => self.answer(number, question)?,
-                    Message::Answer(number, answer) => {
-                        if let Some(waiting) = self.waiting.remove(&number) {
-                            // Whoever asked may have gone away.
-                            let _ = waiting.send(answer);
-                        }
-                    }
-                    // A newer version says something that we do not understand. The link sees to it that hello comes
-                    // once.
-                    Message::Unknown(_) | Message::Hello(_) => {}
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Has the desk answer.
-    fn answer(&mut self, number: u64, question: Question) -> Result<(), Why> {
-        if self.answers.len() >= QUESTIONS_AT_ONCE {
-            return Err(Why::Greedy);
-        }
-        let answer = self.shared.desk.answer(question);
-        self.answers.push(Box::pin(async move { (number, answer.await) }));
-        Ok(())
-    }
-
-    fn ask(&mut self, Asked { question, answer }: Asked) {
-        self.last_question += 1;
-        // Whoever asked and went away is forgotten here.
-        self.waiting.retain(|_, waiting| !waiting.is_closed());
-        self.waiting.insert(self.last_question, answer);
-        self.say(&Message::Question(self.last_question, question));
-    }
-
-    fn tell_state(&mut self) {
-        if self.link.is_open() {
-            let rings = *self.shared.rings.borrow();
-            self.say(&Message::State(self.shared.state(rings)));
+            // The link is open before it passes on a message.
+            Event::Message(message) => match &mut self.part {
+                Some(part) => part.hear(message).await,
+                None => Err(Why::Order),
+            },
         }
     }
 
-    fn say(&mut self, message: &Message) {
+    fn tick(&mut self) {
+        if let Some(part) = &mut self.part {
+            let message = part.tick();
+            self.say(&message);
+        }
+    }
+
+    fn say(&mut self, message: &[u8]) {
         if let Err(error) = self.link.send(message) {
             tracing::warn!("link with {}: cannot say something: {error}", self.peer);
         }
     }
 }
 
-/// The next thing to ask; `None` once another link has taken our place.
-async fn next_question(open: &mut Option<(OpenPlace<'_>, mpsc::Receiver<Asked>)>) -> Option<Asked> {
-    match open {
-        Some((_, questions)) => questions.recv().await,
+/// The next thing to say, once the link is open.
+async fn next(part: &mut Option<impl Part>) -> Result<Vec<u8>, Why> {
+    match part {
+        Some(part) => part.next().await,
         None => std::future::pending().await,
-    }
-}
-
-// === impl Why ===
-
-impl Why {
-    /// As metrics call it.
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Link(error) => error.reason(),
-            Self::Io(_) => "broken",
-            Self::HungUp { opened: true } => "hung_up",
-            Self::HungUp { opened: false } => "refused",
-            Self::Slow => "slow_handshake",
-            Self::Silent => "silent",
-            Self::Behind => "not_reading",
-            Self::Greedy => "too_many_questions",
-            Self::NoMember => "left_the_ring",
-            Self::OldKey => "old_secret",
-            Self::Replaced => "replaced",
-        }
-    }
-}
-
-impl fmt::Display for Why {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Link(error) => error.fmt(f),
-            Self::Io(error) => error.fmt(f),
-            Self::HungUp { opened: true } => f.write_str("it closed the link"),
-            Self::HungUp { opened: false } => f.write_str(
-                "it hung up on us: its ring does not have this node at this address, or its secret is another; compare \
-                 rings and secrets of both nodes",
-            ),
-            Self::Slow => f.write_str("the handshake took too long"),
-            Self::Silent => write!(f, "nothing was heard for {SILENCE:?}"),
-            Self::Behind => f.write_str("it does not read what it is sent"),
-            Self::Greedy => f.write_str("it asks more than we can answer"),
-            Self::NoMember => f.write_str("it is no member any more"),
-            Self::OldKey => f.write_str("its secret is not valid any more"),
-            Self::Replaced => f.write_str("it has made another link"),
-        }
     }
 }

@@ -14,7 +14,7 @@ use tokio::{
 use super::*;
 use crate::{
     config::{Secret, Secrets},
-    peer::counters::Way,
+    peer::{counters::Way, key::Between},
     ring::{Epoch, fixtures},
 };
 
@@ -32,7 +32,7 @@ fn address(last: u8) -> NodeAddress {
 fn keys(digits: &[char]) -> Arc<LinkKeys> {
     let secret = |digit: &char| Secret::from_hex(digit.to_string().repeat(32).as_bytes(), String::new).unwrap();
     let secrets = Secrets { current: secret(&digits[0]), previous: digits.get(1).map(secret) };
-    Arc::new(LinkKeys::of(&secrets))
+    Arc::new(LinkKeys::of(&secrets, Between::Agents))
 }
 
 fn view(here: u8, others: &[u8], former: &[u8]) -> Arc<View> {
