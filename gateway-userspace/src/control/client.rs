@@ -16,8 +16,8 @@ use tokio::{
 use super::{
     line::{self, LineError, MAX_ANSWER_BYTES},
     message::{
-        Answer, FlowEntry, FlowFilter, FlowsEnd, Lookup, Members, Peers, PublicationError, Request, Rings, Services,
-        Sessions, Stats, Status, Told,
+        Answer, FlowEntry, FlowFilter, FlowsEnd, Lookup, Members, MoveOutcome, Moves, Peers, PublicationError, Request,
+        Rings, Services, Sessions, Stats, Status, Told,
     },
 };
 use crate::ring::MemberState;
@@ -116,6 +116,10 @@ question! {
     /// Where a user's sessions are: at this node, the owner and the owner before, or at any member.
     sessions(user: &str, everywhere: bool)
         Request::Sessions { user: user.to_owned(), everywhere } => Sessions(sessions) sessions => Sessions
+}
+question! {
+    /// One step of moving connections, and what became of each, in the order of the request.
+    moves(moves: Moves) Request::Moves(moves) => Moved(outcomes) outcomes => Vec<MoveOutcome>
 }
 question! {
     /// The kernel's counters, with a time.

@@ -5,8 +5,8 @@ use std::io;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-/// Longest request, in bytes.
-pub(super) const MAX_REQUEST_BYTES: usize = 4 << 10;
+/// Longest request, in bytes: as many moves as one can have, with the longest addresses.
+pub(super) const MAX_REQUEST_BYTES: usize = 64 << 10;
 
 /// Longest thing a gateway tells, in bytes: the sessions of a user who has very many.
 pub(super) const MAX_REPORT_BYTES: usize = 256 << 10;

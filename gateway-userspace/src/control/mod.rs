@@ -20,7 +20,9 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use client::{ClientError, announce, flows, lookup, members, peers, ring, services, sessions, stats, status};
+pub use client::{
+    ClientError, announce, flows, lookup, members, moves, peers, ring, services, sessions, stats, status,
+};
 pub use follower::{Follower, Prepared, Published, Reporter};
 pub use gateways::Gateways;
 pub use line::LineError;

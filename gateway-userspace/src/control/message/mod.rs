@@ -11,6 +11,9 @@
 //! ← {"flows":{"flows":[…],"end":null}}                                              as many as it takes
 //! ← {"flows":{"flows":[…],"end":{"total":4711,"matched":12}}}
 //!
+//! → {"moves":{"step":"hold","flows":[{"client":"203.0.113.7:50000","service":"192.0.2.1:443","count":1}]}}
+//! ← {"moved":["done"]}
+//!
 //! ← {"error":{"message":"…"}}                                                       then the agent hangs up
 //! ```
 //!
@@ -33,6 +36,7 @@
 //! | `flows` | the flow table |
 //! | `services` | what is steered |
 //! | `lookup` | where a user belongs |
+//! | `moves` | connections that go to another node |
 //! | `gateway` | between agent and gateway; where a user's sessions are |
 //!
 //! Agent and gateway are upgraded one after the other, the agent first, so fields that one of them does not know are
@@ -41,6 +45,7 @@
 mod flows;
 mod gateway;
 mod lookup;
+mod moves;
 mod peers;
 mod publication;
 mod services;
@@ -54,6 +59,7 @@ pub use self::{
     flows::{FlowEntry, FlowFilter, Flows, FlowsEnd},
     gateway::{GatewayReport, Introduction, NodeSessions, Question, Report, Sessions, Told},
     lookup::{KernelPlacement, Lookup, Placement},
+    moves::{FlowMove, HOLD_LIFE_MS, MOVES_MAX, MoveOutcome, MoveStep, Moves},
     peers::{MemberStatus, Members, PeerStatus, Peers},
     publication::{NamedRing, Publication, PublicationError, Rings},
     services::{ServiceStatus, Services},
@@ -93,6 +99,8 @@ pub enum Request {
         #[serde(default)]
         everywhere: bool,
     },
+    /// A step of moving connections to another node.
+    Moves(Moves),
     /// The kernel's counters, with a time.
     Stats {},
     /// Have this node announce itself in another state, where nodes announce themselves.
@@ -126,6 +134,8 @@ pub enum Answer {
     Lookup(Box<Lookup>),
     /// To `sessions`.
     Sessions(Sessions),
+    /// To `moves`: what became of each connection, in the order of the request.
+    Moved(Vec<MoveOutcome>),
     /// To `stats`.
     Stats(Stats),
     /// To `announce`.
@@ -160,6 +170,18 @@ mod tests {
             serde_json::from_str::<Request>(r#"{"flows":{"node":2,"limit":100}}"#).unwrap(),
             Request::Flows(flows)
         );
+        let flow = FlowMove {
+            client: "203.0.113.7:50000".parse().unwrap(),
+            service: "192.0.2.1:443".parse().unwrap(),
+            count: 1,
+        };
+        let moves = |step| Request::Moves(Moves { step, flows: vec![flow] });
+        let flows = r#""flows":[{"client":"203.0.113.7:50000","service":"192.0.2.1:443","count":1}]"#;
+        request(&format!(r#"{{"moves":{{"step":"hold",{flows}}}}}"#), moves(MoveStep::Hold));
+        let to = MemberNumber::new(2).unwrap();
+        request(&format!(r#"{{"moves":{{"step":{{"move":{{"to":2}}}},{flows}}}}}"#), moves(MoveStep::Move { to }));
+        let answer = Answer::Moved(vec![MoveOutcome::Done, MoveOutcome::NotHeld]);
+        assert_eq!(serde_json::to_string(&answer).unwrap(), r#"{"moved":["done","not_held"]}"#);
         let error = Answer::Error { message: "no".into() };
         assert_eq!(serde_json::to_string(&error).unwrap(), r#"{"error":{"message":"no"}}"#);
         let ring = fixtures::ring_of(&["gw-0:88"]);

@@ -1,0 +1,77 @@
+//! Connections that go to another node, as the gateway tells its agent. The agent alone touches the kernel's maps.
+//!
+//! A move has four steps. At the node that has the connection: `hold`, before the socket is touched, then either `move`,
+//! once the other node has it, or `release`. At the node that gets it: `take`, before its socket speaks. Each is done
+//! when it is answered.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ring::MemberNumber;
+
+/// Connections in one request.
+pub const MOVES_MAX: usize = 256;
+
+/// One step for several connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moves {
+    /// Which step.
+    pub step: MoveStep,
+    /// For which connections; [`MOVES_MAX`] at most.
+    pub flows: Vec<FlowMove>,
+}
+
+/// A step of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MoveStep {
+    /// Packets of the connection are kept from this node's TCP from now on, and nobody answers them. A hold that nothing
+    /// follows ends by itself after [`HOLD_LIFE_MS`].
+    Hold,
+    /// The connection is that member's from now on: what comes in here goes on to it, and all edges are told. Only after
+    /// a hold of the same count that has not ended.
+    Move {
+        /// The member.
+        to: MemberNumber,
+    },
+    /// The connection stays: the hold ends.
+    Release,
+    /// The connection is this node's from now on: nothing here sends its packets elsewhere any more.
+    Take,
+}
+
+/// How long a hold lasts that nothing follows, in milliseconds.
+pub const HOLD_LIFE_MS: u64 = 10_000;
+
+/// One connection, and which of its moves this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowMove {
+    /// The client.
+    pub client: SocketAddr,
+    /// The virtual address and port that it is connected to.
+    pub service: SocketAddr,
+    /// How many times the connection will have moved, this time included: 1 at first. It travels with the connection, so
+    /// that news of an earlier move cannot undo a later one.
+    pub count: u16,
+}
+
+/// What became of a step for one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MoveOutcome {
+    /// It is in force.
+    Done,
+    /// The connection has moved that often already, or is being moved by somebody else. Nothing was changed.
+    Stale,
+    /// There is no such hold (any more), so it cannot become a move. Nothing was changed.
+    NotHeld,
+    /// The address is no service's. Nothing was changed.
+    NoService,
+    /// There is no such member, or it is this node. Nothing was changed.
+    NoMember,
+    /// More connections are on the move than there is room for; it may succeed later. Nothing was changed.
+    Full,
+    /// The kernel refused; the agent's log says why. Nothing was changed.
+    Failed,
+}
