@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{config::Config, session::queue};
+use crate::{
+    config::Config,
+    session::{core, queue, table},
+};
 
 /// What one client or pusher may take of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,10 @@ pub struct Limits {
     pub max_push: usize,
     /// What may wait to be sent to one session.
     pub queue: queue::Limits,
+    /// Sessions of one user.
+    pub sessions_per_user: usize,
+    /// Sessions of all users.
+    pub sessions_per_node: usize,
 }
 
 impl Limits {
@@ -37,6 +44,19 @@ impl Limits {
             max_message: config.gateway.max_message_bytes,
             max_push: 256 << 10,
             queue: queue::Limits { messages: 256, bytes: 1 << 20 },
+            sessions_per_user: 64,
+            sessions_per_node: 1 << 20,
         }
+    }
+
+    /// Those of one session.
+    pub(super) fn session(&self) -> core::Limits {
+        let ms = |duration: Duration| duration.as_millis() as u64;
+        core::Limits { idle_ms: ms(self.idle_timeout), close_ms: ms(self.close_timeout) }
+    }
+
+    /// Those of the session table.
+    pub(super) fn table(&self) -> table::Limits {
+        table::Limits { per_user: self.sessions_per_user, per_node: self.sessions_per_node, kept: self.queue }
     }
 }

@@ -11,7 +11,6 @@ use tokio::{
     net::{TcpListener, TcpSocket},
     time::sleep,
 };
-use tokio_util::task::TaskTracker;
 
 use super::{Shared, http::Connection, push, websocket};
 use crate::config::{ConfigError, Parameter, Serve, Service};
@@ -101,12 +100,12 @@ impl Listener {
         self.address
     }
 
-    /// Accepts until the gateway stops; each connection becomes one of `tasks`.
-    pub(super) async fn accept(self, shared: Arc<Shared>, tasks: TaskTracker) {
+    /// Accepts until the gateway stops; each connection becomes a task.
+    pub(super) async fn accept(self, shared: Arc<Shared>) {
         let Self { service, parameter, address, listener } = self;
         tracing::info!("service {}: listening on {address}", service.name);
         let parameter: Arc<str> = parameter.as_str().into();
-        let stopping = shared.stopping.clone();
+        let (stopping, tasks) = (shared.stopping.clone(), shared.tasks.clone());
         loop {
             let accepted = tokio::select! {
                 () = stopping.cancelled() => return,

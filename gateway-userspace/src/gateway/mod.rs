@@ -10,10 +10,13 @@
 //! | `listener` | taking the services' addresses, accepting |
 //! | `http` | requests in, responses out |
 //! | `placement` | whose request it is, and whether that is us |
-//! | `websocket` | one client's connection, from its request to its end |
+//! | `websocket` | a client's connection until it has become a session |
+//! | `running` | a session's task |
+//! | `line` | the way from a push to that task |
+//! | `sweeper` | one clock for all sessions |
+//! | `moving` | sessions taken apart and put together again |
 //! | `push` | one pusher's connection |
 //! | `links` | the links to the other gateways |
-//! | `outbox` | the way from a push to a connection |
 //! | `figures` | what monitoring sees |
 //!
 //! This is the shell with the sockets and the clock; what it does is decided in the pure `websocket`, `openim` and
@@ -23,11 +26,14 @@
 mod figures;
 mod http;
 mod limits;
+mod line;
 mod links;
 mod listener;
-mod outbox;
+pub mod moving;
 mod placement;
 mod push;
+mod running;
+mod sweeper;
 mod websocket;
 
 use std::{
@@ -47,13 +53,22 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{limits::Limits, listener::BindError};
-use self::{listener::Listener, outbox::Outbox};
+use self::{
+    line::Line,
+    listener::Listener,
+    moving::{Reply, Sessions},
+    sweeper::Sweeper,
+};
 use crate::{
     config::{self, Config, Serve},
     control::{Follower, Published, Reporter},
     peer::gateways::{Handlers, Links},
-    session::{entry::SessionEntry, table::Table},
+    session::{
+        entry::SessionEntry,
+        table::{Farewell, Table},
+    },
     telemetry,
+    websocket::close::{Close, CloseCode},
 };
 
 /// Hold the sessions of the users this node owns
@@ -100,10 +115,13 @@ struct Shared {
     limits: Limits,
     /// What the agent has published.
     published: watch::Receiver<Option<Arc<Published>>>,
-    sessions: Mutex<Table<Arc<Outbox>>>,
+    sessions: Mutex<Table<Arc<Line>, Reply>>,
+    sweeper: Sweeper,
     counters: figures::Counters,
     /// The links to the other gateways; set before anything is served.
     links: OnceLock<links::GatewayLinks>,
+    /// All connections.
+    tasks: TaskTracker,
     /// Cancelled when the gateway is told to stop.
     stopping: CancellationToken,
 }
@@ -163,11 +181,13 @@ impl Gateway {
         }
         let shared = Shared {
             node: config.node.name.clone(),
-            limits,
             published: published.clone(),
-            sessions: Mutex::default(),
+            sessions: Mutex::new(Table::new(limits.table())),
+            limits,
+            sweeper: Sweeper::new(),
             counters: figures::Counters::default(),
             links: OnceLock::new(),
+            tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
         let shared = Arc::new(shared);
@@ -193,22 +213,36 @@ impl Gateway {
         Arc::clone(&self.shared) as Arc<dyn telemetry::Subject>
     }
 
+    /// Its sessions, for who moves them.
+    pub fn sessions(&self) -> Sessions {
+        Sessions(Arc::clone(&self.shared))
+    }
+
     /// Serves until `stop` completes; then says goodbye to every client and returns when all are gone, or after
     /// [`Limits::stop_timeout`].
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let Self { listeners, shared } = self;
-        let tasks = TaskTracker::new();
         for listener in listeners {
-            tasks.spawn(listener.accept(Arc::clone(&shared), tasks.clone()));
+            shared.tasks.spawn(listener.accept(Arc::clone(&shared)));
         }
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = shared.sweeper.run() => {}
+        }
 
         let sessions = shared.sessions().sessions();
         tracing::info!("stopping; closing {sessions} sessions");
         shared.stopping.cancel();
-        tasks.close();
-        if timeout(shared.limits.stop_timeout, tasks.wait()).await.is_err() {
-            tracing::warn!("{} connections did not end in time and are cut", tasks.len());
+        shared.sessions().end_all(&goodbye());
+        shared.tasks.close();
+        let ended = async {
+            tokio::select! {
+                () = shared.tasks.wait() => {}
+                () = shared.sweeper.run() => {}
+            }
+        };
+        if timeout(shared.limits.stop_timeout, ended).await.is_err() {
+            tracing::warn!("{} connections did not end in time and are cut", shared.tasks.len());
         }
     }
 }
@@ -216,6 +250,11 @@ impl Gateway {
 /// Who answers what other gateways ask. They hold the gateway weakly: it holds the links, which hold them.
 fn handlers(_shared: &Arc<Shared>) -> Handlers {
     Handlers::default()
+}
+
+/// What every session hears when the gateway stops.
+fn goodbye() -> Farewell {
+    Farewell::Close(Close::new(CloseCode::GOING_AWAY, "the gateway stops"))
 }
 
 // === impl Shared ===
@@ -227,13 +266,15 @@ impl Reporter for Shared {
     }
 
     fn sessions_of(&self, user: &str) -> Vec<SessionEntry> {
-        self.sessions().of(user.as_bytes()).map(|outbox| outbox.entry()).collect()
+        let now_ms = self.sweeper.now_ms();
+        let sessions = self.sessions();
+        sessions.of(user.as_bytes()).filter_map(|(.., line)| Some(line?.entry(now_ms))).collect()
     }
 }
 
 impl Shared {
     /// The session table. Held for moments only, never across an await.
-    fn sessions(&self) -> MutexGuard<'_, Table<Arc<Outbox>>> {
+    fn sessions(&self) -> MutexGuard<'_, Table<Arc<Line>, Reply>> {
         // The table's methods leave it consistent wherever a caller's task may have died.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -11,7 +11,7 @@ use super::{
     placement::place,
 };
 use crate::{
-    session::queue::Message,
+    session::{message::Message, table::Fate},
     websocket::{decoder::Kind, request::Head},
 };
 
@@ -77,11 +77,12 @@ async fn push(
     let body = connection.body(head, shared.limits.max_push, shared.limits.body_timeout).await?;
     let ours = placed()?;
 
-    let message = Message { kind: kind(head, &body), payload: body };
-    let delivered = shared.sessions().deliver(&ours.user, &message);
+    let message = Message::new(kind(head, &body), body);
+    let deliveries = shared.deliver(&ours.user, &message).decided().await;
+    let delivered = deliveries.iter().filter(|delivery| delivery.fate == Some(Fate::Taken)).count();
     shared.counters.pushed(delivered);
     let user = String::from_utf8_lossy(&ours.user);
-    tracing::debug!("push for {user}: {} bytes to {delivered} sessions", message.payload.len());
+    tracing::debug!("push for {user}: {} bytes to {delivered} sessions", message.payload().len());
     Ok(Response::new(
         200,
         json!({ "user": user, "delivered": delivered, "node": shared.node, "owner": ours.owner.to_string() }),

@@ -2,18 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
-use crate::websocket::decoder::Kind;
-
-/// A message for a client. Cheap to clone: many sessions may share the payload.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// Text, which must then be valid UTF-8, or binary.
-    pub kind: Kind,
-    /// Its bytes.
-    pub payload: Bytes,
-}
+use super::message::Message;
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +37,7 @@ impl Queue {
     /// # Errors
     /// If it exceeds a limit; the queue is unchanged then.
     pub fn push(&mut self, message: Message) -> Result<(), Full> {
-        let bytes = self.bytes.saturating_add(message.payload.len());
+        let bytes = self.bytes.saturating_add(message.payload().len());
         if self.messages.len() >= self.limits.messages || bytes > self.limits.bytes {
             return Err(Full);
         }
@@ -60,7 +49,7 @@ impl Queue {
     /// Takes the oldest message out.
     pub fn pop(&mut self) -> Option<Message> {
         let message = self.messages.pop_front()?;
-        self.bytes -= message.payload.len();
+        self.bytes -= message.payload().len();
         Some(message)
     }
 
@@ -80,9 +69,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::websocket::decoder::Kind;
 
     fn message(number: usize, length: usize) -> Message {
-        Message { kind: Kind::Binary, payload: vec![number as u8; length].into() }
+        Message::new(Kind::Binary, vec![number as u8; length].into())
     }
 
     proptest! {
@@ -94,7 +84,7 @@ mod tests {
             let mut model: Vec<Message> = Vec::new();
             for (number, step) in steps.into_iter().enumerate() {
                 if let Some(length) = step {
-                    let fits = model.len() < 5 && model.iter().map(|m| m.payload.len()).sum::<usize>() + length <= 100;
+                    let fits = model.len() < 5 && model.iter().map(|m| m.payload().len()).sum::<usize>() + length <= 100;
                     prop_assert_eq!(queue.push(message(number, length)), if fits { Ok(()) } else { Err(Full) });
                     if fits {
                         model.push(message(number, length));

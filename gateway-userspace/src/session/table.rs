@@ -1,15 +1,45 @@
 //! The sessions of this gateway, by user.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
-use super::queue::{Full, Message};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    message::Message,
+    queue::{self, Full},
+};
 use crate::websocket::close::{Close, CloseCode};
 
 /// Names a session in this process; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u64);
 
-/// The way to one client, given in by whoever holds the connection. Neither method may block.
+/// What others are told of a session, and what decides which sessions of a user exclude each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Card {
+    /// The kind of device, by OpenIM's numbers; 0 where nobody said.
+    pub platform: i32,
+    /// The connection's name, the same on every node it will be on.
+    pub connection: Box<str>,
+    /// What the client logged in with; empty if nothing.
+    pub token: Box<str>,
+    /// Whether the application said that it is in the background.
+    pub background: bool,
+}
+
+/// How a session ends from our side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// With a close frame, after everything that is queued.
+    Close(Close),
+    /// Because the user may have only one of several sessions, or somebody in charge wants it; in the words that the
+    /// application has for it.
+    Kick,
+    /// Without a word: the same client is back on another connection.
+    Replace,
+}
+
+/// The way to one client, given in by whoever holds the connection. No method may block.
 pub trait Outbox {
     /// Queues a message.
     ///
@@ -17,78 +47,344 @@ pub trait Outbox {
     /// If the queue is full.
     fn offer(&self, message: Message) -> Result<(), Full>;
 
-    /// Has the connection closed once what is queued has been sent.
-    fn close(&self, close: Close);
+    /// Has the session ended.
+    fn end(&self, farewell: Farewell);
+}
+
+/// What became of a message for one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It will be sent, as far as that is up to us.
+    Taken,
+    /// The session ends instead: its client takes messages too slowly.
+    TooSlow,
+    /// The session ended, or left this node in a way that left the message behind.
+    Gone,
+    /// The session is in motion and too much has been kept back for it: worth trying again.
+    Busy,
+}
+
+/// A message and one session of its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The session.
+    pub session: SessionId,
+    /// Its platform.
+    pub platform: i32,
+    /// Whether its application is in the background.
+    pub background: bool,
+    /// What became of the message; none if that is not decided yet, because the session is in motion.
+    pub fate: Option<Fate>,
+}
+
+/// A message that met a session in motion, and where to say what became of it.
+#[derive(Debug)]
+pub struct Kept<R> {
+    /// The message.
+    pub message: Message,
+    /// Where to say it.
+    pub reply: R,
+}
+
+/// How many sessions there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of one user.
+    pub per_user: usize,
+    /// Of all users.
+    pub per_node: usize,
+    /// What is kept back for one session in motion.
+    pub kept: queue::Limits,
+}
+
+/// Why a session cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Crowded {
+    /// The user has as many sessions as one may have.
+    #[error("the user has {0} sessions already, and may have no more")]
+    User(usize),
+    /// The node has as many as it takes.
+    #[error("this node has {0} sessions already, and takes no more")]
+    Node(usize),
 }
 
 /// All sessions. A session is here from before its client learns that it is connected until the gateway stops sending
 /// to it: whoever is not here is not delivered to.
+///
+/// A session can be *in motion*: taken apart to be put together again here or elsewhere. What is delivered to it meanwhile
+/// is kept, in order and unanswered, until one of [`Table::stay`] and [`Table::leave`] decides. `R` is where an answer
+/// that has to wait will be given.
 #[derive(Debug)]
-pub struct Table<O> {
-    users: HashMap<Box<[u8]>, Vec<(SessionId, O)>>,
+pub struct Table<O, R> {
+    limits: Limits,
+    users: HashMap<Box<[u8]>, Vec<Session<O, R>>>,
     sessions: usize,
+    in_motion: usize,
     last_id: u64,
     slow_consumers: u64,
 }
 
-impl<O: Outbox> Table<O> {
+#[derive(Debug)]
+struct Session<O, R> {
+    id: SessionId,
+    card: Card,
+    state: State<O, R>,
+}
+
+#[derive(Debug)]
+enum State<O, R> {
+    Live(O),
+    /// Boxed: few are, and the others should not pay for it.
+    InMotion(Box<InMotion<R>>),
+}
+
+#[derive(Debug)]
+struct InMotion<R> {
+    kept: VecDeque<Kept<R>>,
+    bytes: usize,
+    farewell: Option<Farewell>,
+}
+
+/// What a session that leaves takes along.
+#[derive(Debug)]
+pub struct Luggage<R> {
+    /// What was delivered while it was in motion.
+    pub kept: Vec<Kept<R>>,
+    /// How it should end, if somebody wanted that meanwhile.
+    pub farewell: Option<Farewell>,
+}
+
+impl<O: Outbox, R> Table<O, R> {
     /// A table without sessions.
-    pub fn new() -> Self {
-        Self { users: HashMap::new(), sessions: 0, last_id: 0, slow_consumers: 0 }
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, users: HashMap::new(), sessions: 0, in_motion: 0, last_id: 0, slow_consumers: 0 }
     }
 
     /// Adds a session of `user`, beside those the user has.
-    pub fn insert(&mut self, user: &[u8], outbox: O) -> SessionId {
+    ///
+    /// # Errors
+    /// If there are too many.
+    pub fn insert(&mut self, user: &[u8], card: Card, outbox: O) -> Result<SessionId, Crowded> {
+        let Limits { per_user, per_node, .. } = self.limits;
+        if self.sessions >= per_node {
+            return Err(Crowded::Node(per_node));
+        }
+        if self.users.get(user).is_some_and(|sessions| sessions.len() >= per_user) {
+            return Err(Crowded::User(per_user));
+        }
+        Ok(self.add(user, card, State::Live(outbox)))
+    }
+
+    /// Adds a session that comes from another node and is in motion still. There is a place for it: it had one there.
+    pub fn expect(&mut self, user: &[u8], card: Card) -> SessionId {
+        self.in_motion += 1;
+        self.add(user, card, State::InMotion(Box::new(InMotion::new())))
+    }
+
+    fn add(&mut self, user: &[u8], card: Card, state: State<O, R>) -> SessionId {
         self.last_id += 1;
         let id = SessionId(self.last_id);
-        self.users.entry(user.into()).or_default().push((id, outbox));
+        // Most users have one session, and `push` alone would make room for four.
+        let sessions = self.users.entry(user.into()).or_insert_with(|| Vec::with_capacity(1));
+        sessions.push(Session { id, card, state });
         self.sessions += 1;
         id
     }
 
-    /// Removes a session; `None` if it is not here any more.
+    /// Removes a session that is not in motion; `None` if it is not here any more.
     pub fn remove(&mut self, user: &[u8], id: SessionId) -> Option<O> {
+        match self.take_out(user, id, |state| matches!(state, State::Live(_)))? {
+            State::Live(outbox) => Some(outbox),
+            State::InMotion(_) => None,
+        }
+    }
+
+    fn take_out(
+        &mut self,
+        user: &[u8],
+        id: SessionId,
+        wanted: impl FnOnce(&State<O, R>) -> bool,
+    ) -> Option<State<O, R>> {
         let Entry::Occupied(mut entry) = self.users.entry(user.into()) else { return None };
         let sessions = entry.get_mut();
-        let place = sessions.iter().position(|(other, _)| *other == id)?;
-        let (_, outbox) = sessions.remove(place);
+        let place = sessions.iter().position(|session| session.id == id)?;
+        if !wanted(&sessions[place].state) {
+            return None;
+        }
+        let session = sessions.remove(place);
         if sessions.is_empty() {
             entry.remove();
         }
         self.sessions -= 1;
+        Some(session.state)
+    }
+
+    /// Puts a session in motion and gives its outbox back, which nothing will reach from now on. `None` if it is not
+    /// here any more, or in motion already.
+    pub fn begin_move(&mut self, user: &[u8], id: SessionId) -> Option<O> {
+        let session = self.session(user, id)?;
+        if matches!(session.state, State::InMotion(_)) {
+            return None;
+        }
+        let State::Live(outbox) = std::mem::replace(&mut session.state, State::InMotion(Box::new(InMotion::new())))
+        else {
+            unreachable!("looked at above")
+        };
+        self.in_motion += 1;
         Some(outbox)
     }
 
-    /// Queues `message` for every session of `user` and returns for how many.
-    ///
-    /// A session whose queue is full has a client that does not keep up: it is removed, closed and counted.
-    pub fn deliver(&mut self, user: &[u8], message: &Message) -> usize {
-        let Some(sessions) = self.users.get_mut(user) else { return 0 };
-        let before = sessions.len();
-        sessions.retain(|(_, outbox)| {
-            let kept_up = outbox.offer(message.clone()).is_ok();
-            if !kept_up {
-                outbox.close(Close::new(CloseCode::TRY_AGAIN, "messages were taken too slowly"));
-            }
-            kept_up
-        });
-        let delivered = sessions.len();
-        if delivered == 0 {
-            self.users.remove(user);
+    /// A session in motion comes to rest here, reached by `outbox`: what was kept is delivered, and answered to whom
+    /// [`Outbox`] and `answer` say. False if it is not here any more; nothing was done then.
+    pub fn stay(&mut self, user: &[u8], id: SessionId, outbox: O, mut answer: impl FnMut(R, Fate)) -> bool {
+        let Some(session) = self.session(user, id) else { return false };
+        if matches!(session.state, State::Live(_)) {
+            return false;
         }
-        self.sessions -= before - delivered;
-        self.slow_consumers += (before - delivered) as u64;
-        delivered
+        let State::InMotion(in_motion) = std::mem::replace(&mut session.state, State::Live(outbox)) else {
+            unreachable!("looked at above")
+        };
+        let State::Live(outbox) = &session.state else { unreachable!("written above") };
+        let InMotion { kept, farewell, .. } = *in_motion;
+        let mut kept = kept.into_iter();
+        let mut slow = false;
+        for Kept { message, reply } in kept.by_ref() {
+            slow = outbox.offer(message).is_err();
+            answer(reply, if slow { Fate::TooSlow } else { Fate::Taken });
+            if slow {
+                break;
+            }
+        }
+        kept.for_each(|kept| answer(kept.reply, Fate::TooSlow));
+        let ends = slow || farewell.is_some();
+        if let Some(farewell) = if slow { Some(too_slow()) } else { farewell } {
+            outbox.end(farewell);
+        }
+        self.in_motion -= 1;
+        self.slow_consumers += u64::from(slow);
+        if ends {
+            self.take_out(user, id, |_| true);
+        }
+        true
     }
 
-    /// The outboxes of a user's sessions, the oldest session first.
-    pub fn of(&self, user: &[u8]) -> impl Iterator<Item = &O> {
-        self.users.get(user).into_iter().flatten().map(|(_, outbox)| outbox)
+    /// A session in motion is here no more. `None` if it was not here.
+    pub fn leave(&mut self, user: &[u8], id: SessionId) -> Option<Luggage<R>> {
+        match self.take_out(user, id, |state| matches!(state, State::InMotion(_)))? {
+            State::InMotion(in_motion) => {
+                self.in_motion -= 1;
+                Some(Luggage { kept: in_motion.kept.into(), farewell: in_motion.farewell })
+            }
+            State::Live(_) => None,
+        }
+    }
+
+    /// Queues `message` for every session of `user` and says what became of it, session by session. For a session in
+    /// motion it is kept, and `reply` makes where the answer goes later.
+    ///
+    /// A session whose queue is full has a client that does not keep up: it is removed, closed and counted.
+    pub fn deliver(&mut self, user: &[u8], message: &Message, mut reply: impl FnMut(SessionId) -> R) -> Vec<Delivery> {
+        let Some(sessions) = self.users.get_mut(user) else { return vec![] };
+        let before = sessions.len();
+        let kept_limits = self.limits.kept;
+        let mut deliveries = Vec::with_capacity(before);
+        sessions.retain_mut(|session| {
+            let fate = match &mut session.state {
+                State::Live(outbox) => match outbox.offer(message.clone()) {
+                    Ok(()) => Some(Fate::Taken),
+                    Err(Full) => {
+                        outbox.end(too_slow());
+                        Some(Fate::TooSlow)
+                    }
+                },
+                State::InMotion(in_motion) if in_motion.fits(message, kept_limits) => {
+                    in_motion.bytes += message.payload().len();
+                    let (message, reply) = (message.clone(), reply(session.id));
+                    in_motion.kept.push_back(Kept { message, reply });
+                    None
+                }
+                State::InMotion(_) => Some(Fate::Busy),
+            };
+            let Card { platform, background, .. } = session.card;
+            deliveries.push(Delivery { session: session.id, platform, background, fate });
+            fate != Some(Fate::TooSlow)
+        });
+        let after = sessions.len();
+        if after == 0 {
+            self.users.remove(user);
+        }
+        self.sessions -= before - after;
+        self.slow_consumers += (before - after) as u64;
+        deliveries
+    }
+
+    /// Ends a session, now or as soon as it is not in motion any more. It is delivered nothing from now on. False if
+    /// it is not here.
+    pub fn end(&mut self, user: &[u8], id: SessionId, farewell: Farewell) -> bool {
+        let Some(session) = self.session(user, id) else { return false };
+        match &mut session.state {
+            State::Live(outbox) => {
+                outbox.end(farewell);
+                self.take_out(user, id, |_| true);
+            }
+            State::InMotion(in_motion) => {
+                in_motion.farewell.get_or_insert(farewell);
+            }
+        }
+        true
+    }
+
+    /// Ends all sessions that are not in motion.
+    pub fn end_all(&mut self, farewell: &Farewell) {
+        self.users.retain(|_, sessions| {
+            sessions.retain(|session| match &session.state {
+                State::Live(outbox) => {
+                    outbox.end(farewell.clone());
+                    self.sessions -= 1;
+                    false
+                }
+                State::InMotion(_) => true,
+            });
+            !sessions.is_empty()
+        });
+    }
+
+    /// Notes whether a session's application is in the background.
+    pub fn set_background(&mut self, user: &[u8], id: SessionId, background: bool) {
+        if let Some(session) = self.session(user, id) {
+            session.card.background = background;
+        }
+    }
+
+    /// A user's sessions, the oldest first; their outboxes where they are not in motion.
+    pub fn of(&self, user: &[u8]) -> impl Iterator<Item = (SessionId, &Card, Option<&O>)> {
+        self.users.get(user).into_iter().flatten().map(|session| {
+            let outbox = match &session.state {
+                State::Live(outbox) => Some(outbox),
+                State::InMotion(_) => None,
+            };
+            (session.id, &session.card, outbox)
+        })
+    }
+
+    /// The users for whom `wanted` is true, with their sessions.
+    pub fn users_where(&self, mut wanted: impl FnMut(&[u8]) -> bool) -> Vec<(Box<[u8]>, Vec<SessionId>)> {
+        let users = self.users.iter().filter(|(user, _)| wanted(user));
+        users.map(|(user, sessions)| (user.clone(), sessions.iter().map(|session| session.id).collect())).collect()
+    }
+
+    fn session(&mut self, user: &[u8], id: SessionId) -> Option<&mut Session<O, R>> {
+        self.users.get_mut(user)?.iter_mut().find(|session| session.id == id)
     }
 
     /// Sessions of all users.
     pub fn sessions(&self) -> usize {
         self.sessions
+    }
+
+    /// Those of them that are in motion.
+    pub fn in_motion(&self) -> usize {
+        self.in_motion
     }
 
     /// Users with at least one session.
@@ -102,123 +398,20 @@ impl<O: Outbox> Table<O> {
     }
 }
 
-impl<O: Outbox> Default for Table<O> {
-    fn default() -> Self {
-        Self::new()
+impl<R> InMotion<R> {
+    fn new() -> Self {
+        Self { kept: VecDeque::new(), bytes: 0, farewell: None }
     }
+
+    fn fits(&self, message: &Message, limits: queue::Limits) -> bool {
+        let bytes = self.bytes.saturating_add(message.payload().len());
+        self.kept.len() < limits.messages && bytes <= limits.bytes
+    }
+}
+
+fn too_slow() -> Farewell {
+    Farewell::Close(Close::new(CloseCode::TRY_AGAIN, "messages were taken too slowly"))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        cell::{Cell, RefCell},
-        collections::BTreeMap,
-        rc::Rc,
-    };
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{
-        session::queue::{Limits, Queue},
-        websocket::decoder::Kind,
-    };
-
-    /// A client that takes nothing until asked.
-    #[derive(Clone, Debug)]
-    struct Client(Rc<(RefCell<Queue>, Cell<Option<CloseCode>>)>);
-
-    impl Client {
-        fn new() -> Self {
-            let queue = Queue::new(Limits { messages: 2, bytes: 1000 });
-            Self(Rc::new((RefCell::new(queue), Cell::new(None))))
-        }
-
-        fn take(&self) -> Option<Message> {
-            self.0.0.borrow_mut().pop()
-        }
-
-        fn closed(&self) -> Option<CloseCode> {
-            self.0.1.get()
-        }
-    }
-
-    impl Outbox for Client {
-        fn offer(&self, message: Message) -> Result<(), Full> {
-            self.0.0.borrow_mut().push(message)
-        }
-
-        fn close(&self, close: Close) {
-            self.0.1.set(Some(close.code));
-        }
-    }
-
-    fn message(text: &'static str) -> Message {
-        Message { kind: Kind::Text, payload: text.into() }
-    }
-
-    #[test]
-    fn every_session_of_the_user_is_reached_and_nobody_else() {
-        let mut table = Table::new();
-        let (phone, desktop, stranger) = (Client::new(), Client::new(), Client::new());
-        table.insert(b"u1", phone.clone());
-        let id = table.insert(b"u1", desktop.clone());
-        table.insert(b"u10", stranger.clone());
-        assert_eq!(table.deliver(b"u1", &message("hi")), 2);
-        assert_eq!((phone.take(), desktop.take(), stranger.take()), (Some(message("hi")), Some(message("hi")), None));
-
-        assert_eq!((table.of(b"u1").count(), table.of(b"u10").count(), table.of(b"nobody").count()), (2, 1, 0));
-        assert!(table.remove(b"u1", id).is_some());
-        assert!(table.remove(b"u1", id).is_none());
-        assert_eq!(table.deliver(b"u1", &message("you")), 1);
-        assert_eq!((phone.take(), desktop.take()), (Some(message("you")), None));
-        assert_eq!(table.deliver(b"nobody", &message("hi")), 0);
-    }
-
-    #[test]
-    fn a_client_that_does_not_keep_up_is_closed_and_the_others_stay() {
-        let mut table = Table::new();
-        let (slow, quick) = (Client::new(), Client::new());
-        let slow_id = table.insert(b"u", slow.clone());
-        table.insert(b"u", quick.clone());
-        for delivered in [2, 2, 1, 1] {
-            assert_eq!(table.deliver(b"u", &message("m")), delivered);
-            assert_eq!(quick.take(), Some(message("m")));
-        }
-        assert_eq!((slow.closed(), quick.closed()), (Some(CloseCode::TRY_AGAIN), None));
-        assert_eq!((table.slow_consumers(), table.sessions()), (1, 1));
-        assert!(table.remove(b"u", slow_id).is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn the_counts_are_those_of_a_plain_list(steps in prop::collection::vec((0..3u8, 0..4u8, any::<prop::sample::Index>()), 0..200)) {
-            let mut table = Table::new();
-            let mut model: BTreeMap<SessionId, (u8, Client)> = BTreeMap::new();
-            for (action, user, pick) in steps {
-                match action {
-                    0 => {
-                        let client = Client::new();
-                        let id = table.insert(&[user], client.clone());
-                        prop_assert!(model.insert(id, (user, client)).is_none(), "an id used twice");
-                    }
-                    1 if !model.is_empty() => {
-                        let id = *model.keys().nth(pick.index(model.len())).unwrap();
-                        let (user, _) = model.remove(&id).unwrap();
-                        prop_assert!(table.remove(&[user], id).is_some());
-                    }
-                    _ => {
-                        let delivered = table.deliver(&[user], &message("m"));
-                        model.retain(|_, (_, client)| client.closed().is_none());
-                        prop_assert_eq!(delivered, model.values().filter(|(other, _)| *other == user).count());
-                    }
-                }
-                prop_assert_eq!(table.sessions(), model.len());
-                let mut users: Vec<u8> = model.values().map(|(user, _)| *user).collect();
-                users.sort_unstable();
-                users.dedup();
-                prop_assert_eq!(table.users(), users.len());
-            }
-        }
-    }
-}
+mod tests;

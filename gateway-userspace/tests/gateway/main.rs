@@ -1,12 +1,14 @@
 //! The gateway on loopback, with a real control socket beside it and clients that are not ours.
 
+mod moving;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use ringsteer::{
     config::{Config, Overrides, Service},
     control::{self, Answers, Desk, Follower, Gateways, Publication, Request, Served},
-    gateway::{Gateway, Limits},
+    gateway::{Gateway, Limits, moving::Sessions},
     ring::{Epoch, MemberNumber, Ring},
 };
 use serde_json::{Value, json};
@@ -121,6 +123,7 @@ struct Node {
     follower: Follower,
     clients: std::net::SocketAddr,
     pushes: std::net::SocketAddr,
+    sessions: Sessions,
     stop: oneshot::Sender<()>,
     gateway: JoinHandle<()>,
     _directory: tempfile::TempDir,
@@ -152,9 +155,10 @@ impl Node {
             panic!("two services are ours")
         };
         assert_eq!((clients_name, pushes_name), ("clients", "pushes"));
+        let sessions = gateway.sessions();
         let (stop, stopped) = oneshot::channel();
         let gateway = tokio::spawn(gateway.serve(async { stopped.await.unwrap_or(()) }));
-        Self { config, agent: None, follower, clients, pushes, stop, gateway, _directory: directory }
+        Self { config, agent: None, follower, clients, pushes, sessions, stop, gateway, _directory: directory }
     }
 
     async fn start_agent(&mut self) {
