@@ -2,10 +2,12 @@
 //!
 //! * [`build_ebpf`]: the kernel programs, with [`toolchain`] (a compiler that can build them), [`install`] (getting one)
 //!   and [`linker`] (bpf-linker and its LLVM);
-//! * [`setup`]: what the lab needs from the machine, with [`packages`], and [`validator`], what the manifests are held
-//!   to;
+//! * [`setup`]: what the lab needs from the machine, with [`packages`];
+//! * [`validator`], what the manifests are held to, and [`autobahn`], what the websocket codec is held to, each in a
+//!   [`python`] environment of its own;
 //! * [`run`]: tests, demo and benchmarks, which bring about whatever they stand on.
 
+mod autobahn;
 mod build_ebpf;
 mod command;
 mod elf;
@@ -13,6 +15,7 @@ mod host;
 mod install;
 mod linker;
 mod packages;
+mod python;
 mod run;
 mod setup;
 mod toolchain;

@@ -5,7 +5,7 @@ use std::{convert::Infallible, ffi::OsString, path::PathBuf, process::Command};
 use anyhow::Result;
 
 use crate::{
-    build_ebpf, command,
+    autobahn, build_ebpf, command,
     setup::{self, Purpose},
     validator, workspace,
 };
@@ -69,9 +69,10 @@ pub fn test(args: &TestArgs) -> Result<()> {
     if !has_nextest {
         eprintln!("cargo nextest is not installed: `cargo test` runs the tests instead.");
     }
-    let validator = validator::provide()?;
     let mut runner = cargo();
-    runner.args(runner_arguments(has_nextest, args)).env("RINGSTEER_KUBERNETES_VALIDATE", validator);
+    runner.args(runner_arguments(has_nextest, args));
+    runner.env("RINGSTEER_KUBERNETES_VALIDATE", validator::provide()?);
+    runner.env("RINGSTEER_AUTOBAHN", autobahn::provide()?);
     hand_over(with_products(&mut runner, "debug"))
 }
 

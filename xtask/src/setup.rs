@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::{command, host, packages, validator, version::Version, workspace};
+use crate::{autobahn, command, host, packages, validator, version::Version, workspace};
 
 /// Check that this machine can run the lab, and install the tools it needs
 ///
@@ -63,6 +63,7 @@ const TOOLS: [Tool; 11] = [
 pub fn main(_: &Args) -> Result<()> {
     provide(Purpose::All)?;
     validator::provide()?;
+    autobahn::provide()?;
     println!("This machine is ready for the lab.");
     Ok(())
 }
