@@ -12,8 +12,11 @@
 //! | `who` | where a user belongs and is |
 //! | `nodes`, `services`, `flows` | what the maps hold |
 //! | `stats` | the counters, and how they move |
+//! | `token` | a token to try things out with |
+//! | `connect` | a client in a terminal |
 //! | `ring` | rings to look at, to compare, to try changes on |
 
+mod connect;
 mod doctor;
 mod drain;
 mod flows;
@@ -26,6 +29,7 @@ mod ring;
 mod services;
 mod stats;
 mod status;
+mod token;
 mod who;
 
 use std::{io::IsTerminal as _, process::ExitCode};
@@ -62,6 +66,8 @@ enum Command {
     Ring(ring::Args),
     Drain(drain::Args),
     Doctor(doctor::Args),
+    Token(token::Args),
+    Connect(connect::Args),
     Uninstall(agent::Uninstall),
 }
 
@@ -95,6 +101,8 @@ fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Ring(args) => return runtime.block_on(args.run()),
         Command::Drain(args) => return runtime.block_on(args.run()),
         Command::Doctor(args) => return runtime.block_on(args.run()),
+        Command::Token(args) => return args.run(),
+        Command::Connect(args) => return runtime.block_on(args.run()),
         Command::Uninstall(args) => runtime.block_on(args.run())?,
     }
     Ok(Verdict::Fine)
