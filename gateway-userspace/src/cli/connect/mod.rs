@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -33,7 +33,7 @@ use ringsteer_openim::{
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time::{Instant as Timer, MissedTickBehavior, interval_at, timeout},
+    time::{Instant as Timer, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 use tokio_tungstenite::tungstenite::Message;
 
@@ -50,6 +50,9 @@ use super::{
 
 /// How long the other side may take to say close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// After the end of input: how long answers may still take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Lines of input that wait at most.
 const MAX_LINES: usize = 64;
@@ -190,21 +193,26 @@ impl Session {
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let mut lines = read_lines();
-        let mut input_ended = false;
+        // When answers are late, once the input has ended.
+        let mut late: Option<Timer> = None;
         // As the SDKs do it: every 24 s by the websocket's own ping, and in browsers, which have none, every 10 s by text.
         let every = Duration::from_secs(if self.wire.encoding == Encoding::Json { 10 } else { 24 });
         let mut heartbeat = interval_at(Timer::now() + every, every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if !self.printing || (input_ended && !self.stay && self.talk.awaits_nothing()) {
+            if !self.printing || (late.is_some() && !self.stay && self.talk.awaits_nothing()) {
                 return self.say_close().await;
             }
             tokio::select! {
                 _ = interrupt.recv() => return self.say_close().await,
                 _ = terminate.recv() => return self.say_close().await,
                 _ = heartbeat.tick() => self.send_heartbeat().await?,
-                line = lines.recv(), if !input_ended => match line {
-                    None => input_ended = true,
+                () = sleep_until(late.unwrap_or(Timer::now())), if late.is_some() && !self.stay => {
+                    let unanswered = output::count(self.talk.awaited(), "request");
+                    bail!("unanswered after {} s: {unanswered}", ANSWER_TIMEOUT.as_secs());
+                }
+                line = lines.recv(), if late.is_none() => match line {
+                    None => late = Some(Timer::now() + ANSWER_TIMEOUT),
                     Some(line) => match command::parse(&line) {
                         Ok(None) => {}
                         Ok(Some(Command::Quit)) => return self.say_close().await,

@@ -40,6 +40,11 @@ impl Talk {
         self.awaited.is_empty()
     }
 
+    /// How many requests are unanswered.
+    pub(super) fn awaited(&self) -> usize {
+        self.awaited.len()
+    }
+
     /// Whether the end is what we wanted.
     pub(super) fn has_logged_out(&self) -> bool {
         self.logged_out
