@@ -10,6 +10,7 @@ pub mod gateway;
 pub mod inspect;
 pub mod membership;
 pub mod peer;
+pub mod push;
 mod random;
 pub mod ring;
 pub mod session;

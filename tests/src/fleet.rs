@@ -29,6 +29,9 @@ pub const DIRECT_PUSH_PORT: u16 = 10_003;
 /// TCP port on which a gateway takes websockets past the steering, at its node's own address.
 pub const DIRECT_WEBSOCKET_PORT: u16 = 10_004;
 
+/// The token that the fleet takes pushes with.
+pub const PUSH_TOKEN: &str = "for-pushes-in-the-lab";
+
 /// How long a process may take to be ready.
 const READY: Duration = Duration::from_secs(30);
 
@@ -281,6 +284,9 @@ handshake_slot_shift = {slot_shift}
 
 [secrets]
 current = "6c6162206f6e6c792c206e6f74207365"
+
+[push]
+tokens = ["{PUSH_TOKEN}"]
 
 "#,
         number = index + 1,

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::Range,
     path::PathBuf,
+    time::Duration,
 };
 
 use ringsteer_ebpf::layout::{flow::DEFAULT_MAX_FLOWS, service::MAX_SERVICES};
@@ -12,8 +13,9 @@ use toml::Spanned;
 
 use super::{
     Config, DEFAULT_PIN_DIR, DEFAULT_SOCKET, Gateway, MAX_MESSAGE_BYTES, MAX_NAME, MAX_SOCKET_PATH, Membership,
-    Metrics, Node, Overrides, Parameter, Peers, Problem, Secret, SecretSource, Serve, Service, file, service,
+    Metrics, Node, Overrides, Parameter, Peers, Problem, Push, Secret, SecretSource, Serve, Service, file, service,
 };
+use crate::push::token::Token;
 use crate::ring::{Epoch, Identity, Member, MemberNumber, NodeAddress, Ring, RingError};
 
 /// A problem, and the bytes of the text it is about; none if it is about something outside the text.
@@ -58,6 +60,7 @@ pub(super) fn config(file: file::File, overrides: &Overrides) -> Checked<Config>
         ring,
         services: services(file.services)?,
         gateway: gateway(file.gateway)?,
+        push: push(file.push)?,
     })
 }
 
@@ -273,4 +276,26 @@ fn gateway(file: file::Gateway) -> Checked<Gateway> {
     let max_message_bytes =
         number::<u32>("max_message_bytes", file.max_message_bytes, 51_200, 1, MAX_MESSAGE_BYTES)? as usize;
     Ok(Gateway { max_message_bytes })
+}
+
+fn push(file: file::Push) -> Checked<Push> {
+    let token = |text: String| Token::new(&text).ok_or(Problem::PushToken);
+    let tokens = file.tokens.into_iter().map(|text| located(text, token)).collect::<Checked<Vec<_>>>()?;
+    let token_file = absolute("token_file", file.token_file)?;
+    if file.insecure_no_auth && !(tokens.is_empty() && token_file.is_none()) {
+        return Err(Located { problem: Problem::TokensForNothing, span: None });
+    }
+    Ok(Push {
+        tokens,
+        token_file,
+        insecure_no_auth: file.insecure_no_auth,
+        online: file.online,
+        window: Duration::from_secs(number::<u32>("window_s", file.window_s, 120, 1, 3600)?.into()),
+        deadline: Duration::from_millis(number::<u32>("deadline_ms", file.deadline_ms, 5000, 100, 60_000)?.into()),
+        grpc: match file.grpc {
+            None => None,
+            Some(address) => listen("grpc", Some(address), 0)?,
+        },
+        grpc_auth: file.grpc_auth,
+    })
 }

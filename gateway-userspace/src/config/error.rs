@@ -119,6 +119,26 @@ pub enum Problem {
         "agents and gateways cannot both have port {0} for their links; choose another `gateway_port` in `[peers]`"
     )]
     OnePeerPort(u16),
+    /// Nobody could push, or anybody.
+    #[error(
+        "pushes need a token: set `token_file` in `[push]` to a file that holds one (`openssl rand -hex 32` makes one), or \
+         `insecure_no_auth = true` if anybody who can reach this node may push"
+    )]
+    NoPushToken,
+    /// Not a token.
+    #[error("a token for pushing is 16 to 512 characters without spaces, as they stand in a header")]
+    PushToken,
+    /// Tokens, and nobody asks for one.
+    #[error("`[push]` has tokens, and `insecure_no_auth` lets everybody push; remove one of the two")]
+    TokensForNothing,
+    /// The file with the tokens cannot be read.
+    #[error("cannot read the tokens in {}: {error}; create it with a token a line, readable to this process", path.display())]
+    UnreadableTokens {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The programs would attach nowhere.
     #[error("`interfaces` is empty; list those on which clients and nodes reach this one, such as [\"eth0\"]")]
     NoInterfaces,

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{KubernetesMode, Serve, XdpMode};
-use crate::ring::{Algorithm, MemberState};
+use super::{GrpcAuth, KubernetesMode, Serve, XdpMode};
+use crate::{
+    push::OnlineRule,
+    ring::{Algorithm, MemberState},
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +26,8 @@ pub(super) struct File {
     pub(super) services: Vec<Service>,
     #[serde(default)]
     pub(super) gateway: Gateway,
+    #[serde(default)]
+    pub(super) push: Push,
 }
 
 #[derive(Deserialize)]
@@ -142,4 +147,21 @@ pub(super) struct Service {
 #[serde(deny_unknown_fields)]
 pub(super) struct Gateway {
     pub(super) max_message_bytes: Option<Spanned<i64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Push {
+    #[serde(default)]
+    pub(super) tokens: Vec<Spanned<String>>,
+    pub(super) token_file: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) insecure_no_auth: bool,
+    #[serde(default)]
+    pub(super) online: OnlineRule,
+    pub(super) window_s: Option<Spanned<i64>>,
+    pub(super) deadline_ms: Option<Spanned<i64>>,
+    pub(super) grpc: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) grpc_auth: GrpcAuth,
 }

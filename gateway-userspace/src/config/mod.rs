@@ -8,7 +8,7 @@
 //! | `file` | the shape of the file, and where each value stands |
 //! | `check` | from that shape to a [`Config`] |
 //! | `error` | everything that can be wrong |
-//! | `membership`, `secret`, `service` | the types of those tables |
+//! | `membership`, `push`, `secret`, `service` | the types of those tables |
 //! | `overrides` | what the environment says instead |
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod error;
 mod file;
 mod membership;
 mod overrides;
+mod push;
 mod secret;
 mod service;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use self::{
     error::{ConfigError, Problem},
     membership::{Etcd, Kubernetes, KubernetesMode, Login, Membership, NewRing, Tls},
     overrides::Overrides,
+    push::{GrpcAuth, Push},
     secret::{Secret, SecretSource, Secrets},
     service::{Parameter, Serve, Service},
 };
@@ -77,6 +79,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// How our gateway behaves.
     pub gateway: Gateway,
+    /// How pushes are made.
+    pub push: Push,
     current: SecretSource,
     previous: Option<SecretSource>,
     ring: Option<Ring>,

@@ -11,18 +11,28 @@ use std::{
 use super::Shared;
 use crate::{
     peer::counters::Counts,
+    push::Outcome,
     telemetry::{Figures, Subject},
 };
+
+/// What can become of a push, as [`Outcome::name`] has it.
+const OUTCOMES: [&str; 3] = ["delivered", "offline", "unknown"];
 
 /// Counted since the gateway's start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     /// Sessions that began.
     opened: AtomicU64,
-    /// Pushes that reached a session.
-    delivered: AtomicU64,
-    /// Pushes for users of ours without a session.
-    offline: AtomicU64,
+    /// Users of pushes that came in here, by what became of that: see [`OUTCOMES`].
+    pushes: [AtomicU64; 3],
+    /// Users that other gateways were asked to push to.
+    forwarded: AtomicU64,
+    /// Users that other gateways asked us to push to.
+    received: AtomicU64,
+    /// Users of pushes that were made before.
+    repeated: AtomicU64,
+    /// Requests for a push without a valid token.
+    unauthorized: AtomicU64,
     /// Requests answered otherwise, by HTTP status.
     refused: Mutex<BTreeMap<u16, u64>>,
 }
@@ -35,10 +45,30 @@ impl Counters {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A push reached so many sessions.
-    pub(super) fn pushed(&self, sessions: usize) {
-        let counter = if sessions > 0 { &self.delivered } else { &self.offline };
-        counter.fetch_add(1, Ordering::Relaxed);
+    /// A push to one user came in here, and this became of it.
+    pub(super) fn pushed(&self, outcome: &Outcome) {
+        let place = OUTCOMES.iter().position(|name| *name == outcome.name());
+        self.pushes[place.expect("every outcome has a name")].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Another gateway is asked to push to so many users.
+    pub(super) fn push_forwarded(&self, users: usize) {
+        self.forwarded.fetch_add(users as u64, Ordering::Relaxed);
+    }
+
+    /// Another gateway asks us to push to so many users.
+    pub(super) fn push_received(&self, users: usize) {
+        self.received.fetch_add(users as u64, Ordering::Relaxed);
+    }
+
+    /// A push to one user was made before, or is being made.
+    pub(super) fn push_repeated(&self) {
+        self.repeated.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Somebody wanted to push without a valid token.
+    pub(super) fn push_unauthorized(&self) {
+        self.unauthorized.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request was answered with an error.
@@ -92,13 +122,27 @@ impl Subject for Shared {
         figures.gauge("sessions", "Sessions of all users", sessions);
         figures.counter("slow_consumers", "Sessions closed because their clients took messages too slowly", slow);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { opened, delivered, offline, refused } = &self.counters;
+        let Counters { opened, pushes, forwarded, received, repeated, unauthorized, refused } = &self.counters;
         figures.counter("sessions_opened", "Sessions that began", count(opened));
         figures.counters(
             "pushes",
-            "Pushes for users of this node, by whether a session took them",
-            [("delivered", delivered), ("offline", offline)]
+            "Users of pushes that came in at this gateway, by what became of them: delivered to a session, offline, or \
+             unknown because a node that may have one did not answer",
+            OUTCOMES
+                .into_iter()
+                .zip(pushes)
                 .map(|(outcome, counter)| (vec![("outcome", outcome.to_owned())], count(counter))),
+        );
+        figures.counter("pushes_forwarded", "Users of pushes that other gateways were asked for", count(forwarded));
+        figures.counter("pushes_received", "Users of pushes that other gateways asked this one for", count(received));
+        figures.counter("pushes_repeated", "Users of pushes that were not delivered twice", count(repeated));
+        figures.counter("pushes_unauthorized", "Requests for a push without a valid token", count(unauthorized));
+        let (remembered, crowded_out) = self.pushes.remembered();
+        figures.gauge("pushes_remembered", "Pushes to a user each that are known by their ids", remembered);
+        figures.counter(
+            "pushes_forgotten_early",
+            "Pushes forgotten before their time because there were too many: a repeat would be delivered twice",
+            crowded_out,
         );
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         figures.counters(

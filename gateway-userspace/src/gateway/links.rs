@@ -29,16 +29,22 @@ pub(super) struct GatewayLinks {
 /// What is published, as it changes.
 type Publications = watch::Receiver<Option<Arc<Published>>>;
 
-/// Starts the links. Must be called within a tokio runtime.
+/// Starts the links. At SIGHUP the secrets are read again, and `reload` is called for whatever else stands in files. Must
+/// be called within a tokio runtime.
 ///
 /// # Errors
 /// If the secrets cannot be read.
-pub(super) fn start(config: &Config, published: Publications, handlers: Handlers) -> Result<GatewayLinks, ConfigError> {
+pub(super) fn start(
+    config: &Config,
+    published: Publications,
+    handlers: Handlers,
+    reload: impl Fn(&Config) + Send + 'static,
+) -> Result<GatewayLinks, ConfigError> {
     let keys = watch::Sender::new(Arc::new(LinkKeys::of(&config.secrets()?, Between::Gateways)));
     let view = watch::Sender::new(Arc::new(view_of(&published)));
     let port = config.peers.gateway_port;
     let links = Links::start(Wiring { port, view: view.subscribe(), keys: keys.subscribe(), handlers });
-    let following = tokio::spawn(follow(config.clone(), published, view, keys));
+    let following = tokio::spawn(follow(config.clone(), published, view, keys, reload));
     Ok(GatewayLinks { links, following })
 }
 
@@ -54,6 +60,7 @@ async fn follow(
     mut published: Publications,
     view: watch::Sender<Arc<View>>,
     keys: watch::Sender<Arc<LinkKeys>>,
+    reload: impl Fn(&Config) + Send,
 ) {
     let mut hangup = match signal(SignalKind::hangup()) {
         Ok(hangup) => Some(hangup),
@@ -75,14 +82,17 @@ async fn follow(
                     return;
                 }
             }
-            Some(()) = told() => match config.secrets() {
-                Ok(secrets) => {
-                    let new = LinkKeys::of(&secrets, Between::Gateways);
-                    keys.send_if_modified(|keys| (**keys != new).then(|| *keys = Arc::new(new)).is_some());
-                    tracing::info!("the secrets have been read again");
+            Some(()) = told() => {
+                match config.secrets() {
+                    Ok(secrets) => {
+                        let new = LinkKeys::of(&secrets, Between::Gateways);
+                        keys.send_if_modified(|keys| (**keys != new).then(|| *keys = Arc::new(new)).is_some());
+                        tracing::info!("the secrets have been read again");
+                    }
+                    Err(error) => tracing::warn!("the links keep their keys: {error}"),
                 }
-                Err(error) => tracing::warn!("the links keep their keys: {error}"),
-            },
+                reload(&config);
+            }
         }
     }
 }

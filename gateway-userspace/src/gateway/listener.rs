@@ -51,7 +51,7 @@ pub enum BindError {
     /// A service of ours without a parameter; a checked configuration has none.
     #[error("service {0}: a `parameter` must say where the user id is, such as `sendID`")]
     NoParameter(String),
-    /// Without the fleet secret there are no links to the other gateways.
+    /// The fleet secret or the tokens for pushing are not there.
     #[error(transparent)]
     Secret(#[from] ConfigError),
     /// The system refused.
@@ -75,18 +75,23 @@ pub(super) struct Listener {
     listener: TcpListener,
 }
 
+impl BindError {
+    fn of(service: &str, address: SocketAddr, error: io::Error) -> Self {
+        let service = service.to_owned();
+        match error.kind() {
+            ErrorKind::AddrInUse => Self::InUse { service, address },
+            ErrorKind::AddrNotAvailable => Self::NotOurAddress { service, address },
+            _ => Self::Io { service, address, error },
+        }
+    }
+}
+
 impl Listener {
     /// Takes the service's address.
     pub(super) fn bind(service: &Service) -> Result<Self, BindError> {
         let parameter = service.parameter.clone().ok_or_else(|| BindError::NoParameter(service.name.clone()))?;
-        let (listener, address) = listen(service.address).map_err(|error| {
-            let (service, address) = (service.name.clone(), service.address);
-            match error.kind() {
-                ErrorKind::AddrInUse => BindError::InUse { service, address },
-                ErrorKind::AddrNotAvailable => BindError::NotOurAddress { service, address },
-                _ => BindError::Io { service, address, error },
-            }
-        })?;
+        let (listener, address) =
+            listen(service.address).map_err(|error| BindError::of(&service.name, service.address, error))?;
         Ok(Self { service: service.clone(), parameter, address, listener })
     }
 
@@ -136,6 +141,11 @@ impl Listener {
             }
         }
     }
+}
+
+/// Takes the address at which OpenIM's services call.
+pub(super) fn bind_rpc(address: SocketAddr) -> Result<TcpListener, BindError> {
+    listen(address).map(|(listener, _)| listener).map_err(|error| BindError::of("OpenIM's gRPC", address, error))
 }
 
 fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {

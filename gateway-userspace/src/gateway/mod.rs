@@ -15,7 +15,7 @@
 //! | `line` | the way from a push to that task |
 //! | `sweeper` | one clock for all sessions |
 //! | `moving` | sessions taken apart and put together again |
-//! | `push` | one pusher's connection |
+//! | `push` | pushes, from wherever they come in to the sessions |
 //! | `links` | the links to the other gateways |
 //! | `figures` | what monitoring sees |
 //!
@@ -45,6 +45,7 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinHandle,
@@ -79,16 +80,23 @@ use crate::{
 ///               GET /?sendID=U, and its messages are echoed.
 ///   push        POST /push?recvID=U sends the body to all sessions of U: as text if its
 ///               Content-Type is text/* or application/json, else as binary. The answer
-///               says how many sessions took it.
+///               says whether U is online and how many sessions took it. A push that is sent
+///               again with the same Ringsteer-Message-Id (or Idempotency-Key) is not
+///               delivered twice. POST /push/batch?recvID=U takes JSON with many users, U one
+///               of them: {"users": ["alice", "bob"], "text": "hello"}.
+///
+/// OpenIM's services call this gateway at `grpc` in [push]: any node pushes to any user.
+///
+/// Pushes need a token (`token_file` in [push]), sent as `Authorization: Bearer TOKEN`.
 ///
 /// Which users are ours is decided by the ring that the agent on this node has published.
 /// Until the agent has been heard, requests are answered with 503; once it has, the gateway
-/// goes on without it. A request for another node's user is answered with 421 and the
-/// owner's name.
+/// goes on without it. A push for another node's user goes on to that node; a websocket is
+/// answered with 421 and the owner's name.
 ///
 /// The gateways of a fleet talk to each other over links of their own (`gateway_port` in
 /// [peers]), which are authenticated by the fleet secret. SIGHUP makes this one read the
-/// secrets again.
+/// files with secrets and tokens again.
 ///
 /// The virtual addresses must be on this host (`ip address add ADDRESS/32 dev lo`). SIGTERM
 /// or SIGINT says goodbye to every client and then stops.
@@ -104,6 +112,8 @@ pub struct Args {
 #[derive(Debug)]
 pub struct Gateway {
     listeners: Vec<Listener>,
+    /// Where OpenIM's services call.
+    rpc: Option<TcpListener>,
     shared: Arc<Shared>,
 }
 
@@ -120,6 +130,7 @@ struct Shared {
     counters: figures::Counters,
     /// The links to the other gateways; set before anything is served.
     links: OnceLock<links::GatewayLinks>,
+    pushes: push::Pushes,
     /// All connections.
     tasks: TaskTracker,
     /// Cancelled when the gateway is told to stop.
@@ -179,6 +190,7 @@ impl Gateway {
         if listeners.is_empty() {
             return Err(BindError::NothingToServe);
         }
+        let rpc = config.push.grpc.map(listener::bind_rpc).transpose()?;
         let shared = Shared {
             node: config.node.name.clone(),
             published: published.clone(),
@@ -187,20 +199,32 @@ impl Gateway {
             sweeper: Sweeper::new(),
             counters: figures::Counters::default(),
             links: OnceLock::new(),
+            pushes: push::Pushes::new(config)?,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
         let shared = Arc::new(shared);
-        let links = links::start(config, published, handlers(&shared))?;
+        let weak = Arc::downgrade(&shared);
+        let reload = move |config: &Config| {
+            if let Some(shared) = weak.upgrade() {
+                shared.pushes.reload(config);
+            }
+        };
+        let links = links::start(config, published, handlers(&shared), reload)?;
         // Empty: it was made above.
         let _ = shared.links.set(links);
-        Ok(Self { listeners, shared })
+        Ok(Self { listeners, rpc, shared })
     }
 
     /// The services served, by name, with the addresses taken. They differ from the configured ones where the port was
     /// 0.
     pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
         self.listeners.iter().map(|listener| (listener.service().name.as_str(), listener.address()))
+    }
+
+    /// Where OpenIM's services call this gateway, if they do.
+    pub fn rpc_address(&self) -> Option<SocketAddr> {
+        self.rpc.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// What this gateway tells its agent.
@@ -221,7 +245,10 @@ impl Gateway {
     /// Serves until `stop` completes; then says goodbye to every client and returns when all are gone, or after
     /// [`Limits::stop_timeout`].
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let Self { listeners, shared } = self;
+        let Self { listeners, rpc, shared } = self;
+        if let Some(listener) = rpc {
+            shared.tasks.spawn(push::serve_rpc(listener, Arc::clone(&shared)));
+        }
         for listener in listeners {
             shared.tasks.spawn(listener.accept(Arc::clone(&shared)));
         }
@@ -248,8 +275,11 @@ impl Gateway {
 }
 
 /// Who answers what other gateways ask. They hold the gateway weakly: it holds the links, which hold them.
-fn handlers(_shared: &Arc<Shared>) -> Handlers {
-    Handlers::default()
+fn handlers(shared: &Arc<Shared>) -> Handlers {
+    let shared = Arc::downgrade(shared);
+    let mut handlers = Handlers::default();
+    push::answer(&mut handlers, &shared);
+    handlers
 }
 
 /// What every session hears when the gateway stops.

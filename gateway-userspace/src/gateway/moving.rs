@@ -222,6 +222,11 @@ impl Reply {
 // === impl Delivering ===
 
 impl Delivering {
+    /// What became of the message, if that is decided already; it can be asked once then.
+    pub fn at_once(&mut self) -> Option<Vec<Delivery>> {
+        self.waiting.is_empty().then(|| std::mem::take(&mut self.deliveries))
+    }
+
     /// What became of the message, session by session, once that is decided: at once, unless a session is in motion.
     pub async fn decided(self) -> Vec<Delivery> {
         let Self { mut deliveries, waiting } = self;
@@ -238,8 +243,13 @@ impl Delivering {
 impl Shared {
     /// See [`Sessions::deliver`].
     pub(super) fn deliver(&self, user: &[u8], message: &Message) -> Delivering {
+        self.deliver_to(user, message, |_| true)
+    }
+
+    /// The same for those of the sessions that are `wanted`.
+    pub(super) fn deliver_to(&self, user: &[u8], message: &Message, wanted: impl Fn(&Card) -> bool) -> Delivering {
         let mut waiting = Vec::new();
-        let deliveries = self.sessions().deliver(user, message, |session| {
+        let deliveries = self.sessions().deliver_to(user, message, wanted, |session| {
             let (sender, receiver) = oneshot::channel();
             waiting.push((session, receiver));
             Reply(sender)

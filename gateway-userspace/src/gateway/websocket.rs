@@ -10,6 +10,7 @@ use super::{
     running::{Registration, Running},
 };
 use crate::{
+    random::Spread,
     session::{
         application::{Application, Plain},
         core::Session,
@@ -47,13 +48,15 @@ pub(super) async fn serve(mut connection: Connection, parameter: Arc<str>, share
 /// it.
 fn register(connection: &Connection, user: &[u8], shared: &Arc<Shared>) -> Result<(Arc<Line>, Registration), Response> {
     let line = Arc::new(Line::new(connection.peer, shared.sweeper.now_ms(), shared.limits.queue));
+    // A name that no other connection of the user has, on whichever node.
+    let card = Card { connection: format!("{:016x}", Spread::seed()).into(), ..Card::default() };
     let mut sessions = shared.sessions();
     // Under the table's lock, so that whoever stops the gateway says goodbye to this session or finds it refused.
     if shared.stopping.is_cancelled() {
         return Err(Response::error(503, "the gateway stops").header("Retry-After", "1"));
     }
     let id = sessions
-        .insert(user, Card::default(), Arc::clone(&line))
+        .insert(user, card, Arc::clone(&line))
         .map_err(|crowded| Response::error(503, crowded).header("Retry-After", "5"))?;
     drop(sessions);
     shared.counters.opened();

@@ -65,10 +65,12 @@ pub enum Fate {
 }
 
 /// A message and one session of its user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// The session.
     pub session: SessionId,
+    /// Its connection's name.
+    pub connection: Box<str>,
     /// Its platform.
     pub platform: i32,
     /// Whether its application is in the background.
@@ -283,12 +285,26 @@ impl<O: Outbox, R> Table<O, R> {
     /// motion it is kept, and `reply` makes where the answer goes later.
     ///
     /// A session whose queue is full has a client that does not keep up: it is removed, closed and counted.
-    pub fn deliver(&mut self, user: &[u8], message: &Message, mut reply: impl FnMut(SessionId) -> R) -> Vec<Delivery> {
+    pub fn deliver(&mut self, user: &[u8], message: &Message, reply: impl FnMut(SessionId) -> R) -> Vec<Delivery> {
+        self.deliver_to(user, message, |_| true, reply)
+    }
+
+    /// The same for those of the sessions that are `wanted`, by their cards.
+    pub fn deliver_to(
+        &mut self,
+        user: &[u8],
+        message: &Message,
+        wanted: impl Fn(&Card) -> bool,
+        mut reply: impl FnMut(SessionId) -> R,
+    ) -> Vec<Delivery> {
         let Some(sessions) = self.users.get_mut(user) else { return vec![] };
         let before = sessions.len();
         let kept_limits = self.limits.kept;
         let mut deliveries = Vec::with_capacity(before);
         sessions.retain_mut(|session| {
+            if !wanted(&session.card) {
+                return true;
+            }
             let fate = match &mut session.state {
                 State::Live(outbox) => match outbox.offer(message.clone()) {
                     Ok(()) => Some(Fate::Taken),
@@ -305,8 +321,9 @@ impl<O: Outbox, R> Table<O, R> {
                 }
                 State::InMotion(_) => Some(Fate::Busy),
             };
-            let Card { platform, background, .. } = session.card;
-            deliveries.push(Delivery { session: session.id, platform, background, fate });
+            let Card { platform, background, ref connection, .. } = session.card;
+            let connection = connection.clone();
+            deliveries.push(Delivery { session: session.id, connection, platform, background, fate });
             fate != Some(Fate::TooSlow)
         });
         let after = sessions.len();
@@ -371,6 +388,11 @@ impl<O: Outbox, R> Table<O, R> {
     pub fn users_where(&self, mut wanted: impl FnMut(&[u8]) -> bool) -> Vec<(Box<[u8]>, Vec<SessionId>)> {
         let users = self.users.iter().filter(|(user, _)| wanted(user));
         users.map(|(user, sessions)| (user.clone(), sessions.iter().map(|session| session.id).collect())).collect()
+    }
+
+    /// Whether `wanted` is true for a user with a session.
+    pub fn any_user(&self, mut wanted: impl FnMut(&[u8]) -> bool) -> bool {
+        self.users.keys().any(|user| wanted(user))
     }
 
     fn session(&mut self, user: &[u8], id: SessionId) -> Option<&mut Session<O, R>> {

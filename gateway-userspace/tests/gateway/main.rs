@@ -62,6 +62,9 @@ const CONFIG: &str = r#"
     parameter = "recvID"
     serve = "push"
 
+    [push]
+    insecure_no_auth = true
+
     [[services]]
     name = "not-ours"
     address = "127.0.0.1:10003"
@@ -298,7 +301,10 @@ async fn a_push_reaches_every_session_of_its_user_and_nobody_else() {
 
     let answer = node.push(&user, "text/plain; charset=utf-8", "héllo".as_bytes()).await;
     assert_eq!(answer.status, 200);
-    let expected = json!({ "user": user, "delivered": 2, "node": "node-1", "owner": "gateway-1.example:88" });
+    let expected = json!({
+        "user": user, "status": "delivered", "delivered": 2, "platforms": [0, 0], "node": "node-1",
+        "owner": "gateway-1.example:88", "forwarded": false,
+    });
     assert_eq!(answer.body, expected);
     for client in [&mut phone, &mut desktop] {
         assert_eq!(next(client).await, Message::text("héllo"));
@@ -384,7 +390,11 @@ async fn another_nodes_user_is_sent_away_with_the_owners_name() {
     let body: Value = serde_json::from_slice(response.body().as_ref().unwrap()).unwrap();
     assert_eq!((&body["user"], &body["owner"]), (&json!(user), &json!("gateway-3.example:88")));
 
-    let answer = node.push(&user, "text/plain", b"hi").await;
+    // A push would go on to the owner, unless the pusher does not want that.
+    let push = format!(
+        "POST /push?recvID={user} HTTP/1.1\r\nRingsteer-Forward: no\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"
+    );
+    let answer = exchange(node.pushes, push.as_bytes()).await;
     assert_eq!(answer.status, 421);
     assert!(answer.head.contains("\r\nRingsteer-Owner: gateway-3.example:88\r\n"), "{}", answer.head);
     assert_eq!((&answer.body["user"], &answer.body["owner"]), (&json!(user), &json!("gateway-3.example:88")));

@@ -1,6 +1,7 @@
 //! `POST /push?recvID=U`.
 
 use super::{Answer, Pace, within_limit, write_chunks};
+use crate::fleet::PUSH_TOKEN;
 use anyhow::Result;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use tokio::net::TcpStream;
@@ -35,6 +36,7 @@ impl Push {
              Host: push.example\r\n\
              User-Agent: curl/7.88.1\r\n\
              Accept: */*\r\n\
+             Authorization: Bearer {PUSH_TOKEN}\r\n\
              Content-Type: {content_type}\r\n\
              Content-Length: {}\r\n\
              \r\n",

@@ -51,11 +51,14 @@ pub fn run(size: Size, progress: impl Fn(&str)) -> Result<(report::Report, bool)
     let portless =
         ring_of(&lab, Family::V4, &names, |name| Identity::port_optional(name).expect("a name without port"))?;
     let by_portless = |user: &str| (portless.owner(user.as_bytes()).address.ip(), DIRECT_PUSH_PORT).into();
-    let before = pushes::to_all(&fleet, &users, "portless", by_portless)?;
+    let before = pushes::to_all(&fleet, &users, "portless", false, by_portless)?;
+    progress("pushing the same way; gateways pass on what is another's");
+    let passed_on = pushes::to_all(&fleet, &users, "passed-on", true, by_portless)?;
 
     progress(&format!("pushing through {}: steered by the kernel", fleet.push()));
-    let after = pushes::to_all(&fleet, &users, "steered", |_| fleet.push())?;
+    let after = pushes::to_all(&fleet, &users, "steered", true, |_| fleet.push())?;
     let arrived = users::arrivals(&fleet, &mut users, "steered", ARRIVAL);
+    let arrived_passed_on = users::arrivals(&fleet, &mut users, "passed-on", ARRIVAL);
     let arrived_before = users::arrivals(&fleet, &mut users, "portless", ARRIVAL);
 
     let mut counters: Stats = bytemuck::Zeroable::zeroed();
@@ -69,7 +72,12 @@ pub fn run(size: Size, progress: impl Fn(&str)) -> Result<(report::Report, bool)
         before.delivered
     );
     let resized = resize::run(&fleet, progress)?;
-    let right = after.delivered == size.users && arrived == size.users && after.misrouted == 0 && resized.is_right();
-    let report = report::Report::new(&fleet, &users, before, after, arrived, counters, resized);
+    let all = |outcome: &pushes::Outcome, arrived| outcome.delivered == size.users && arrived == size.users;
+    let right = all(&after, arrived)
+        && after.forwarded == 0
+        && all(&passed_on, arrived_passed_on)
+        && passed_on.forwarded == before.misrouted
+        && resized.is_right();
+    let report = report::Report::new(&fleet, &users, [before, passed_on, after], arrived, counters, resized);
     Ok((report, right))
 }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::users::{self, Users};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, PUSH_TOKEN};
 
 /// How many are under way at any one time.
 const AT_ONCE: usize = 32;
@@ -23,17 +23,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Outcome {
     /// Delivered to a session of the user.
     pub delivered: usize,
-    /// Reached a node without the user's session, while that session was open elsewhere.
+    /// Reached a node without the user's session, while that session was open elsewhere, and went no further.
     pub misrouted: usize,
+    /// The same, but that node passed it on to the one with the session; among those delivered.
+    pub forwarded: usize,
     /// Sessions reached, by the node that held them.
     pub by_node: BTreeMap<String, usize>,
 }
 
-/// One push to every user, each to the address that `place` finds.
+/// One push to every user, each to the address that `place` finds. Where it does, gateways pass on what is another's if
+/// `forward` says so.
 pub fn to_all(
     fleet: &Fleet<'_>,
     users: &Users,
     round: &'static str,
+    forward: bool,
     place: impl Fn(&str) -> SocketAddr,
 ) -> Result<Outcome> {
     let pushes: Vec<_> = users.names.iter().map(|user| (user.clone(), place(user))).collect();
@@ -43,6 +47,7 @@ pub fn to_all(
         let count = |outcome: &mut Outcome, answer: Answer| match answer.node {
             Some(node) => {
                 outcome.delivered += 1;
+                outcome.forwarded += usize::from(answer.forwarded);
                 *outcome.by_node.entry(node).or_default() += 1;
             }
             None => outcome.misrouted += 1,
@@ -54,7 +59,7 @@ pub fn to_all(
                 count(&mut outcome, done??);
             }
             under_way.spawn(async move {
-                let pushed = tokio::time::timeout(PATIENCE, one(&user, address, users::text(round, &user)));
+                let pushed = tokio::time::timeout(PATIENCE, one(&user, address, forward, users::text(round, &user)));
                 pushed.await.with_context(|| format!("the push to {user} got no answer"))?
             });
         }
@@ -69,12 +74,16 @@ pub fn to_all(
 struct Answer {
     /// The node that delivered it, if one did.
     node: Option<String>,
+    /// Whether another one passed it on.
+    forwarded: bool,
 }
 
-async fn one(user: &str, address: SocketAddr, text: String) -> Result<Answer> {
+async fn one(user: &str, address: SocketAddr, forward: bool, text: String) -> Result<Answer> {
     let mut stream = TcpStream::connect(address).await.with_context(|| format!("cannot reach {address}"))?;
+    let forward = if forward { "" } else { "Ringsteer-Forward: no\r\n" };
     let request = format!(
-        "POST /push?recvID={user} HTTP/1.1\r\nHost: push\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
+        "POST /push?recvID={user} HTTP/1.1\r\nHost: push\r\nAuthorization: Bearer {PUSH_TOKEN}\r\n{forward}\
+         Content-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{text}",
         text.len()
     );
     stream.write_all(request.as_bytes()).await?;
@@ -85,9 +94,12 @@ async fn one(user: &str, address: SocketAddr, text: String) -> Result<Answer> {
     let status = head.split(' ').nth(1).context("the answer has no status")?;
     let body: serde_json::Value = serde_json::from_str(body.trim()).with_context(|| format!("not JSON: {answer}"))?;
     match status {
-        "200" if body["delivered"] == 1 => Ok(Answer { node: body["node"].as_str().map(str::to_owned) }),
+        "200" if body["delivered"] == 1 => Ok(Answer {
+            node: body["node"].as_str().map(str::to_owned),
+            forwarded: body["forwarded"].as_bool().context("the answer does not say whether it was passed on")?,
+        }),
         // Nobody there, or "misdirected": that is what a miss looks like.
-        "200" | "421" => Ok(Answer { node: None }),
+        "200" | "421" => Ok(Answer { node: None, forwarded: false }),
         _ => anyhow::bail!("the push to {user} was answered {head}"),
     }
 }

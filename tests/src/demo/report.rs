@@ -18,8 +18,8 @@ pub struct Report {
     nodes: Vec<NodeRow>,
     setup_p50: Duration,
     setup_p99: Duration,
-    before: Outcome,
-    after: Outcome,
+    /// By a ring of its own; the same, passed on; steered.
+    pushes: [Outcome; 3],
     arrived: usize,
     counters: Stats,
     resized: resize::Outcome,
@@ -37,8 +37,7 @@ impl Report {
     pub fn new(
         fleet: &Fleet<'_>,
         users: &Users,
-        before: Outcome,
-        after: Outcome,
+        pushes: [Outcome; 3],
         arrived: usize,
         counters: Stats,
         resized: resize::Outcome,
@@ -50,6 +49,7 @@ impl Report {
             .shares()
             .into_iter()
             .map(|(number, share)| {
+                let [_, _, after] = &pushes;
                 let name = format!("node-{}", number.get());
                 NodeRow { connections: after.by_node.get(&name).copied().unwrap_or(0), name, share }
             })
@@ -59,8 +59,7 @@ impl Report {
             nodes,
             setup_p50: percentile(&setup, 50),
             setup_p99: percentile(&setup, 99),
-            before,
-            after,
+            pushes,
             arrived,
             counters,
             resized,
@@ -89,18 +88,15 @@ pub fn add_counters(total: &mut Stats, counters: &BTreeMap<String, u64>) -> Resu
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent = |part: usize| 100.0 * part as f64 / self.users.max(1) as f64;
-        writeln!(f, "\nA push to each of {} online users           delivered   misrouted", self.users)?;
-        for (name, outcome) in [
-            ("two rings, one without ports (before)", &self.before),
-            ("one ring, in the kernel (ringsteer)", &self.after),
-        ] {
-            writeln!(
-                f,
-                "  {name:<42} {:>8}   {:>9}  ({:.1} %)",
-                outcome.delivered,
-                outcome.misrouted,
-                percent(outcome.misrouted)
-            )?;
+        writeln!(f, "\nA push to each of {} online users           delivered   passed on   misrouted", self.users)?;
+        let names = [
+            "two rings, one without ports (before)",
+            "the same, gateways pass pushes on",
+            "one ring, in the kernel (ringsteer)",
+        ];
+        for (name, Outcome { delivered, forwarded, misrouted, .. }) in names.iter().zip(&self.pushes) {
+            let share = percent(*misrouted);
+            writeln!(f, "  {name:<42} {delivered:>8}   {forwarded:>9}   {misrouted:>9}  ({share:.1} %)")?;
         }
         writeln!(f, "  seen by the users' own websockets          {:>8}", self.arrived)?;
         writeln!(f, "\nConnections        held   share of users   the ring's share")?;

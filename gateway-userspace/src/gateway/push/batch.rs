@@ -1,0 +1,179 @@
+//! What a push to many users looks like in JSON. Pure.
+//!
+//! ```json
+//! {"id": "m-1", "users": ["alice", "bob"], "text": "hello"}
+//! {"users": ["alice"], "data": "aGVsbG8=", "operation": "op-7"}
+//! ```
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
+
+use super::http::MAX_ID;
+use crate::{
+    push::{OnlineRule, Outcome},
+    session::message::Message,
+    websocket::decoder::Kind,
+};
+
+/// Most users of one batch.
+const MAX_USERS: usize = 10_000;
+
+/// Longest name of a user, in bytes: what the kernel program reads.
+const MAX_USER: usize = 256;
+
+/// Longest name of an operation, in bytes.
+const MAX_OPERATION: usize = 256;
+
+/// A push to many users.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) id: Option<String>,
+    pub(super) users: Vec<String>,
+    pub(super) message: Message,
+}
+
+/// Why it is none. The pusher's fault.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BadBatch {
+    /// No JSON of that shape.
+    #[error(
+        "the body is no push: {0}; send {{\"users\": [\"alice\"], \"text\": \"hello\"}}, or `data` in base64 for `text`"
+    )]
+    Json(#[from] serde_json::Error),
+    /// Nobody, or too many.
+    #[error("a batch is for 1 to {MAX_USERS} users, and this one for {0}; send several")]
+    Users(usize),
+    /// No name.
+    #[error("the name of a user is 1 to {MAX_USER} bytes")]
+    User,
+    /// Two messages, or none.
+    #[error("a batch brings either `text` or `data`")]
+    Content,
+    /// Not base64.
+    #[error("`data` is no base64: {0}")]
+    Base64(#[from] base64::DecodeError),
+    /// Too large.
+    #[error("the message is larger than {0} bytes")]
+    TooLarge(usize),
+    /// No id.
+    #[error("an id is 1 to {MAX_ID} characters without spaces, an operation up to {MAX_OPERATION} bytes")]
+    Name,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    id: Option<String>,
+    users: Vec<String>,
+    text: Option<String>,
+    data: Option<String>,
+    #[serde(default)]
+    operation: String,
+}
+
+/// What became of the push to one of the users.
+#[derive(Debug, Serialize)]
+pub(super) struct BatchResult<'a> {
+    user: &'a str,
+    /// `delivered`, `offline` or `unknown`.
+    status: &'static str,
+    /// The platforms of the sessions that took it.
+    platforms: Vec<i32>,
+    /// Whether no notification is wanted.
+    online_push: bool,
+}
+
+// === impl BadBatch ===
+
+impl BadBatch {
+    /// The HTTP status that tells the pusher.
+    pub(super) fn status(&self) -> u16 {
+        if matches!(self, Self::TooLarge(_)) { 413 } else { 400 }
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    /// The batch in a request's body; its message has at most `max` bytes.
+    pub(super) fn read(body: &[u8], max: usize) -> Result<Self, BadBatch> {
+        let Body { id, users, text, data, operation } = serde_json::from_slice(body)?;
+        if users.is_empty() || users.len() > MAX_USERS {
+            return Err(BadBatch::Users(users.len()));
+        }
+        if !users.iter().all(|user| (1..=MAX_USER).contains(&user.len())) {
+            return Err(BadBatch::User);
+        }
+        let good = |id: &String| (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+        if !id.as_ref().is_none_or(good) || operation.len() > MAX_OPERATION {
+            return Err(BadBatch::Name);
+        }
+        let (kind, payload) = match (text, data) {
+            (Some(text), None) => (Kind::Text, text.into_bytes()),
+            (None, Some(data)) => (Kind::Binary, BASE64_STANDARD.decode(data)?),
+            _ => return Err(BadBatch::Content),
+        };
+        if payload.len() > max {
+            return Err(BadBatch::TooLarge(max));
+        }
+        Ok(Self { id, users, message: Message::of_operation(kind, payload.into(), operation) })
+    }
+}
+
+/// What is answered for one user.
+pub(super) fn result<'a>(user: &'a str, outcome: &Outcome, rule: OnlineRule) -> BatchResult<'a> {
+    let platforms = outcome.reached().iter().map(|reached| reached.platform).collect();
+    BatchResult { user, status: outcome.name(), platforms, online_push: rule.is_online(outcome) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::push::Reached;
+
+    fn read(body: &str) -> Result<Batch, String> {
+        Batch::read(body.as_bytes(), 10).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_batch_is_read() {
+        let batch = read(r#"{"id":"m-1","users":["a","ü"],"text":"hi"}"#).unwrap();
+        assert_eq!((batch.id.as_deref(), batch.users), (Some("m-1"), vec!["a".to_owned(), "ü".to_owned()]));
+        assert_eq!(batch.message, Message::new(Kind::Text, "hi".into()));
+        let batch = read(r#"{"users":["a"],"data":"aGk=","operation":"op"}"#).unwrap();
+        assert_eq!((batch.id, batch.message), (None, Message::of_operation(Kind::Binary, "hi".into(), "op")));
+    }
+
+    #[test]
+    fn what_is_none_is_refused_with_the_reason() {
+        let crowd = format!(r#"{{"users":[{}"a"],"text":"x"}}"#, r#""a","#.repeat(MAX_USERS));
+        let long = format!(r#"{{"users":["{}"],"text":"x"}}"#, "a".repeat(MAX_USER + 1));
+        for (body, expected) in [
+            ("hello", "the body is no push: "),
+            (r#"{"users":["a"],"text":"x","txt":"y"}"#, "the body is no push: unknown field `txt`"),
+            (r#"{"users":[],"text":"x"}"#, "a batch is for 1 to 10000 users, and this one for 0"),
+            (&crowd, "a batch is for 1 to 10000 users, and this one for 10001"),
+            (&long, "the name of a user is 1 to 256 bytes"),
+            (r#"{"users":[""],"text":"x"}"#, "the name of a user is 1 to 256 bytes"),
+            (r#"{"users":["a"]}"#, "a batch brings either `text` or `data`"),
+            (r#"{"users":["a"],"text":"x","data":""}"#, "a batch brings either `text` or `data`"),
+            (r#"{"users":["a"],"data":"%"}"#, "`data` is no base64: "),
+            (r#"{"users":["a"],"text":"01234567890"}"#, "the message is larger than 10 bytes"),
+            (r#"{"id":"a b","users":["a"],"text":"x"}"#, "an id is 1 to 128 characters"),
+        ] {
+            let error = read(body).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_user_is_answered_for() {
+        let reached = [5, 1].map(|platform| Reached { connection: "c".into(), platform, background: false }).to_vec();
+        let answer = |outcome| serde_json::to_string(&result("u", &outcome, OnlineRule::Mobile)).unwrap();
+        assert_eq!(
+            answer(Outcome::Delivered(reached)),
+            r#"{"user":"u","status":"delivered","platforms":[5,1],"online_push":true}"#
+        );
+        assert_eq!(answer(Outcome::Offline), r#"{"user":"u","status":"offline","platforms":[],"online_push":false}"#);
+    }
+}

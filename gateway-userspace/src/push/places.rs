@@ -1,0 +1,127 @@
+//! Who may have sessions of a user, by the rings of the last while. Pure.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use super::round::Places;
+use crate::ring::{NodeAddress, Ring, RingName};
+
+/// Rings remembered beside the one in force and the one that was published as the one before it: sessions move after a
+/// change, and another change may come before they have.
+const REMEMBERED: usize = 4;
+
+/// How long a ring is remembered after it was replaced.
+const FOR: Duration = Duration::from_secs(600);
+
+/// The rings, and who has said that it is settled. Times count from whenever the caller says.
+#[derive(Debug, Default)]
+pub struct Rings {
+    /// Where this node is.
+    here: Option<NodeAddress>,
+    present: Option<Ring>,
+    previous: Option<Ring>,
+    /// Those before, and when they were replaced; the latest first.
+    older: VecDeque<(Duration, Ring)>,
+    /// Nodes that have no sessions that are not theirs, by which ring.
+    settled: BTreeMap<NodeAddress, RingName>,
+}
+
+// === impl Rings ===
+
+impl Rings {
+    /// What is in force now.
+    pub fn follow(&mut self, here: Option<NodeAddress>, present: &Ring, previous: Option<&Ring>, now: Duration) {
+        self.here = here;
+        self.previous = previous.cloned();
+        let changed = self.present.as_ref().is_some_and(|known| known.name() != present.name());
+        if let Some(before) = self.present.replace(present.clone()).filter(|_| changed) {
+            self.older.push_front((now, before));
+            self.older.truncate(REMEMBERED);
+        }
+        self.older.retain(|(replaced, _)| now.saturating_sub(*replaced) < FOR);
+    }
+
+    /// A node says that it is settled by that ring.
+    pub fn settled(&mut self, node: NodeAddress, ring: RingName) {
+        self.settled.insert(node, ring);
+        // There are no more nodes than the rings have.
+        let known = |node: &NodeAddress| self.all().any(|ring| ring.members().iter().any(|one| one.address == *node));
+        let unknown: Vec<_> = self.settled.keys().filter(|node| !known(node)).copied().collect();
+        for node in unknown {
+            self.settled.remove(&node);
+        }
+    }
+
+    /// Who may have sessions of `user`; none without a ring.
+    pub fn places(&self, user: &[u8]) -> Option<Places> {
+        let present = self.present.as_ref()?;
+        let name = present.name();
+        let owner = present.owner(user).address;
+        let mut former: Vec<NodeAddress> = Vec::new();
+        for ring in self.all().skip(1) {
+            let other = ring.owner(user).address;
+            let settled = self.settled.get(&other) == Some(&name);
+            if other != owner && Some(other) != self.here && !settled && !former.contains(&other) {
+                former.push(other);
+            }
+        }
+        Some(Places { owner: (Some(owner) != self.here).then_some(owner), former })
+    }
+
+    /// Whether a node is in the ring in force.
+    pub fn is_member(&self, node: NodeAddress) -> bool {
+        self.present.iter().any(|ring| ring.members().iter().any(|member| member.address == node))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Ring> {
+        self.present.iter().chain(&self.previous).chain(self.older.iter().map(|(_, ring)| ring))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{Algorithm, Epoch, fixtures};
+
+    fn node(number: u16) -> NodeAddress {
+        fixtures::member(number, "x:1").address
+    }
+
+    fn ring(epoch: u64, numbers: &[u16]) -> Ring {
+        let members = numbers.iter().map(|&number| fixtures::member(number, &format!("gw-{number}:88"))).collect();
+        Ring::new(Epoch(epoch), Algorithm::OpenIm, members).unwrap()
+    }
+
+    #[test]
+    fn owners_of_the_last_while_may_have_sessions_until_they_are_settled() {
+        let mut rings = Rings::default();
+        assert_eq!(rings.places(b"u"), None);
+        let (one, two, three) = (ring(1, &[1]), ring(2, &[2]), ring(3, &[3]));
+        let second = Duration::from_secs;
+        rings.follow(Some(node(3)), &one, None, second(0));
+        assert_eq!(rings.places(b"u"), Some(Places { owner: Some(node(1)), former: vec![] }));
+        rings.follow(Some(node(3)), &two, Some(&one), second(1));
+        rings.follow(Some(node(3)), &three, Some(&two), second(2));
+        let former = |rings: &Rings| {
+            let places = rings.places(b"u").unwrap();
+            assert_eq!(places.owner, None);
+            places.former
+        };
+        assert_eq!(former(&rings), [node(2), node(1)]);
+        // By an older ring is not enough.
+        rings.settled(node(2), two.name());
+        assert_eq!(former(&rings), [node(2), node(1)]);
+        rings.settled(node(2), three.name());
+        assert_eq!(former(&rings), [node(1)]);
+        // The last one but one is forgotten in time; the last one is not.
+        rings.follow(Some(node(3)), &three, Some(&two), second(700));
+        rings.settled(node(2), two.name());
+        assert_eq!(former(&rings), [node(2)]);
+        assert!(rings.is_member(node(3)) && !rings.is_member(node(2)));
+        // Strangers are not remembered.
+        rings.settled(node(9), three.name());
+        assert!(!rings.settled.contains_key(&node(9)));
+    }
+}

@@ -1,0 +1,485 @@
+//! Several gateways on loopback addresses, each with an agent's control socket of its own: pushes that come in anywhere,
+//! are repeated, and meet a change of the ring.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, future::BoxFuture};
+use ringsteer::{
+    config::{Config, Overrides},
+    control::{self, Answers, Desk, Follower, Gateways, Publication, Request, Served},
+    gateway::{Gateway, Limits},
+    ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
+};
+use ringsteer_openim_rpc::{
+    Caller, FormerClient,
+    msggateway::{
+        GetUsersOnlineStatusReq, KickUserOfflineReq, OnlineBatchPushOneMsgReq, msg_gateway_client::MsgGatewayClient,
+    },
+    sdkws::MsgData,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+
+const TOKEN: &str = "for-pushes-in-this-test";
+
+/// Nothing here takes longer, unless it never ends.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// A gateway, and its agent's socket.
+struct Node {
+    address: NodeAddress,
+    publish: watch::Sender<Option<Arc<Publication>>>,
+    gateways: Arc<Gateways>,
+    clients: SocketAddr,
+    pushes: SocketAddr,
+    rpc: SocketAddr,
+    tasks: Vec<JoinHandle<()>>,
+    subject: Arc<dyn ringsteer::telemetry::Subject>,
+    _follower: Follower,
+    _directory: tempfile::TempDir,
+}
+
+/// A gateway asks its agent nothing here.
+struct NoDesk;
+
+impl Desk for NoDesk {
+    fn answer(self: Arc<Self>, request: Request, _: Answers) -> BoxFuture<'static, ()> {
+        unreachable!("a gateway asks for nothing: {request:?}")
+    }
+}
+
+type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Nodes 1 to n of a fleet; `base` keeps the addresses of one test apart from those of others.
+struct Fleet {
+    nodes: Vec<Node>,
+    ring: Ring,
+}
+
+fn member(base: u8, number: u16) -> Member {
+    Member {
+        number: MemberNumber::new(number).unwrap(),
+        identity: Identity::new(format!("gateway-{number}.example:88")).unwrap(),
+        address: format!("127.0.{base}.{number}").parse().unwrap(),
+        state: MemberState::Active,
+    }
+}
+
+fn ring(base: u8, epoch: u64, numbers: &[u16]) -> Ring {
+    let members = numbers.iter().map(|&number| member(base, number)).collect();
+    Ring::new(Epoch(epoch), Algorithm::OpenIm, members).unwrap()
+}
+
+/// A port that is free on the addresses of so many nodes.
+async fn free_port(base: u8, count: u16) -> u16 {
+    loop {
+        let first = TcpListener::bind((member(base, 1).address.ip(), 0)).await.unwrap();
+        let port = first.local_addr().unwrap().port();
+        let mut taken = Vec::new();
+        for number in 2..=count {
+            taken.push(TcpListener::bind((member(base, number).address.ip(), port)).await);
+        }
+        if taken.iter().all(Result::is_ok) {
+            return port;
+        }
+    }
+}
+
+impl Node {
+    fn start(base: u8, number: u16, port: u16, ring: &Ring) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let member = member(base, number);
+        let text = format!(
+            r#"
+            [node]
+            name = "node-{number}"
+            identity = "{}"
+            address = "{}"
+            interfaces = ["eth0"]
+            socket = "{}"
+            [secrets]
+            current = "000102030405060708090a0b0c0d0e0f"
+            [ring]
+            epoch = 1
+            members = [{{ number = {number}, identity = "{}", address = "{}" }}]
+            [peers]
+            gateway_port = {port}
+            [push]
+            tokens = ["another-token-that-is-valid", "{TOKEN}"]
+            deadline_ms = 1500
+            grpc = "127.0.0.1:0"
+            [[services]]
+            name = "clients"
+            address = "127.0.0.1:1"
+            parameter = "sendID"
+            serve = "websocket"
+            [[services]]
+            name = "pushes"
+            address = "127.0.0.1:2"
+            parameter = "recvID"
+            serve = "push"
+            "#,
+            member.identity,
+            member.address,
+            directory.path().join("agent.sock").display(),
+            member.identity,
+            member.address,
+        );
+        let mut config = Config::parse(&text, &Overrides::default()).unwrap();
+        config.services.iter_mut().for_each(|service| service.address.set_port(0));
+        let follower = Follower::prepare(&config.node.socket);
+        let gateway = Gateway::bind(&config, Limits::of(&config), follower.published()).unwrap();
+        let follower = follower.attach(gateway.reporter());
+        let addresses: Vec<_> = gateway.addresses().map(|(_, address)| address).collect();
+        let (subject, rpc) = (gateway.subject(), gateway.rpc_address().unwrap());
+        let publish = watch::Sender::new(Some(publication(&member, ring, None)));
+        let listener = control::listen(&config.node.socket).unwrap();
+        let gateways = Arc::new(Gateways::default());
+        let served =
+            Served { publications: publish.subscribe(), desk: Arc::new(NoDesk), gateways: Arc::clone(&gateways) };
+        let tasks = vec![
+            tokio::spawn(gateway.serve(std::future::pending())),
+            tokio::spawn(control::serve(listener, served, std::future::pending())),
+        ];
+        Self {
+            address: member.address,
+            publish,
+            gateways,
+            clients: addresses[0],
+            pushes: addresses[1],
+            rpc,
+            tasks,
+            subject,
+            _follower: follower,
+            _directory: directory,
+        }
+    }
+
+    /// A figure, as monitoring sees it.
+    fn figure(&self, line: &str) -> f64 {
+        let text = self.subject.figures().unwrap().to_text();
+        let value = text.lines().find_map(|one| one.strip_prefix(line)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {line} in {text}"))
+    }
+
+    async fn follows(&self, ring: &Ring) {
+        let mut following = self.gateways.following();
+        within(following.wait_for(|name| *name == Some(ring.name()))).await.unwrap();
+    }
+
+    async fn connect(&self, user: &str) -> Client {
+        within(connect_async(format!("ws://{}/?sendID={user}", self.clients))).await.unwrap().0
+    }
+
+    async fn request(&self, target: &str, headers: &str, body: &str) -> (u16, Value) {
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/plain\r\n{headers}\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        within(async {
+            let mut stream = TcpStream::connect(self.pushes).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
+        })
+        .await
+    }
+
+    async fn push(&self, user: &str, id: &str, text: &str) -> (u16, Value) {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\nRingsteer-Message-Id: {id}\r\n");
+        self.request(&format!("/push?recvID={user}"), &headers, text).await
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn publication(member: &Member, ring: &Ring, previous: Option<&Ring>) -> Arc<Publication> {
+    let number = ring.member(member.number).map(|member| member.number);
+    let publication = Publication::new(number, ring, previous, vec![]);
+    Arc::new(Publication { address: Some(member.address), ..publication })
+}
+
+impl Fleet {
+    /// Nodes `1..=count`, of which those in `numbers` are members; all are linked.
+    async fn start(base: u8, count: u16, numbers: &[u16]) -> Self {
+        let (port, ring) = (free_port(base, count).await, ring(base, 1, numbers));
+        let nodes: Vec<_> = (1..=count).map(|number| Node::start(base, number, port, &ring)).collect();
+        let fleet = Self { nodes, ring };
+        for node in &fleet.nodes {
+            node.follows(&fleet.ring).await;
+        }
+        let running: Vec<u16> = numbers.iter().copied().filter(|&number| number <= count).collect();
+        fleet.linked(&running).await;
+        fleet
+    }
+
+    /// Waits until each of these nodes has a link to each other one.
+    async fn linked(&self, numbers: &[u16]) {
+        let linked = async {
+            for &number in numbers {
+                while (self.node(number).figure("ringsteer_gateway_links ") as usize) < numbers.len() - 1 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+        };
+        within(linked).await;
+    }
+
+    fn node(&self, number: u16) -> &Node {
+        &self.nodes[usize::from(number) - 1]
+    }
+
+    /// Gives one node another ring.
+    async fn publish(&self, base: u8, number: u16, ring: &Ring, previous: Option<&Ring>) {
+        let node = self.node(number);
+        node.publish.send_replace(Some(publication(&member(base, number), ring, previous)));
+        node.follows(ring).await;
+    }
+}
+
+/// The first user for whom `wanted` is true.
+fn user_where(wanted: impl Fn(&[u8]) -> bool) -> String {
+    (0..).map(|index| format!("user-{index}")).find(|user| wanted(user.as_bytes())).unwrap()
+}
+
+fn owned(ring: &Ring, number: u16) -> impl Fn(&[u8]) -> bool {
+    move |user| ring.owner(user).number.get() == number
+}
+
+async fn next(client: &mut Client) -> String {
+    match within(client.next()).await.expect("a message").expect("no error") {
+        Message::Text(text) => text.as_str().to_owned(),
+        other => panic!("expected a text, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_push_reaches_its_user_wherever_it_comes_in_and_once() {
+    let fleet = Fleet::start(20, 3, &[1, 2, 3]).await;
+    let user = user_where(owned(&fleet.ring, 2));
+    let mut client = fleet.node(2).connect(&user).await;
+    for number in 1..=3 {
+        let node = fleet.node(number);
+        let (status, answer) = node.push(&user, &format!("id-{number}"), &format!("from {number}")).await;
+        assert_eq!(status, 200, "{answer}");
+        let expected = json!({
+            "user": user, "status": "delivered", "delivered": 1, "platforms": [0], "node": format!("node-{number}"),
+            "owner": "gateway-2.example:88", "forwarded": number != 2,
+        });
+        assert_eq!(answer, expected);
+        assert_eq!(next(&mut client).await, format!("from {number}"));
+    }
+    // The same pushes again, each at another node: the owner knows them, and the answer is the first one's.
+    for number in 1..=3u16 {
+        let (status, answer) = fleet.node(number % 3 + 1).push(&user, &format!("id-{number}"), "again").await;
+        assert_eq!((status, &answer["delivered"]), (200, &json!(1)), "{answer}");
+    }
+    let (_, answer) = fleet.node(1).push(&user, "id-last", "the last").await;
+    assert_eq!(answer["delivered"], 1);
+    assert_eq!(next(&mut client).await, "the last", "nothing came twice");
+    assert!(fleet.node(2).figure("ringsteer_pushes_repeated_total ") >= 3.0);
+    assert_eq!(fleet.node(1).figure("ringsteer_pushes_total{outcome=\"delivered\"} "), 3.0);
+
+    let nobody = user_where(owned(&fleet.ring, 3));
+    let (status, answer) = fleet.node(1).push(&nobody, "id-nobody", "hi").await;
+    assert_eq!((status, &answer["status"], &answer["delivered"]), (200, &json!("offline"), &json!(0)));
+}
+
+#[tokio::test]
+async fn many_users_are_answered_for_one_by_one() {
+    let fleet = Fleet::start(21, 3, &[1, 2, 3]).await;
+    let online: Vec<String> = (1..=3).map(|number| user_where(owned(&fleet.ring, number))).collect();
+    let mut clients = Vec::new();
+    for (user, number) in online.iter().zip(1..) {
+        clients.push(fleet.node(number).connect(user).await);
+    }
+    let offline: Vec<String> = (0..40).map(|index| format!("nobody-{index}")).collect();
+    let users: Vec<&String> = online.iter().chain(&offline).chain(&online[..1]).collect();
+    let body = json!({ "id": "b-1", "users": users, "text": "to all" }).to_string();
+    let target = format!("/push/batch?recvID={}", online[1]);
+    for _ in 0..2 {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\n");
+        let (status, answer) = fleet.node(1).request(&target, &headers, &body).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!((&answer["node"], &answer["owner"]), (&json!("node-1"), &json!("gateway-2.example:88")));
+        assert_eq!(answer["ring"]["epoch"], 1);
+        let results = answer["results"].as_array().unwrap();
+        assert_eq!(results.len(), users.len());
+        for (result, user) in results.iter().zip(&users) {
+            let status = if online.contains(user) { "delivered" } else { "offline" };
+            assert_eq!((&result["user"], &result["status"]), (&json!(user), &json!(status)));
+            // Nobody said what kind of device it is: no phone.
+            assert_eq!(result["online_push"], false);
+        }
+    }
+    let body = json!({ "users": online, "text": "the last" }).to_string();
+    fleet.node(3).request(&target, "Authorization: Bearer another-token-that-is-valid\r\n", &body).await;
+    for client in &mut clients {
+        assert_eq!((next(client).await, next(client).await), ("to all".into(), "the last".into()), "once each");
+    }
+}
+
+#[tokio::test]
+async fn nobody_pushes_without_a_token() {
+    let fleet = Fleet::start(22, 1, &[1]).await;
+    let node = fleet.node(1);
+    for (headers, hint) in [
+        ("", "Authorization: Bearer"),
+        ("Authorization: Basic Zm9vOmJhcg==\r\n", "Authorization: Bearer"),
+        ("Authorization: Bearer wrong-but-long-enough\r\n", "not valid"),
+        ("Authorization: Bearer another-token-that-is-valid\r\nAuthorization: Bearer x\r\n", "Authorization: Bearer"),
+    ] {
+        for target in ["/push?recvID=u", "/push/batch?recvID=u"] {
+            let (status, answer) = node.request(target, headers, "hi").await;
+            assert_eq!(status, 401, "{headers}: {answer}");
+            assert!(answer["error"].as_str().unwrap().contains(hint), "{answer}");
+        }
+    }
+    assert_eq!(node.figure("ringsteer_pushes_unauthorized_total "), 8.0);
+    let bad_id = format!("Authorization: Bearer {TOKEN}\r\nIdempotency-Key: a b\r\n");
+    assert_eq!(node.request("/push?recvID=u", &bad_id, "hi").await.0, 400);
+}
+
+/// The ring changes, and the user's session is where it was: pushes find it, and nobody calls the user offline.
+#[tokio::test]
+async fn who_is_still_at_the_owner_before_is_found_there() {
+    const BASE: u8 = 23;
+    let fleet = Fleet::start(BASE, 3, &[1, 2]).await;
+    let new = ring(BASE, 2, &[1, 2, 3]);
+    let moves = |user: &[u8]| owned(&fleet.ring, 2)(user) && owned(&new, 3)(user);
+    let user = user_where(moves);
+    let offline = user_where(|other| moves(other) && other != user.as_bytes());
+    let mut client = fleet.node(2).connect(&user).await;
+    // First those who come, then who was there, then the rest: at each moment everybody reaches the user.
+    for (step, number) in [3, 2, 1].into_iter().enumerate() {
+        fleet.publish(BASE, number, &new, Some(&fleet.ring)).await;
+        if step == 1 {
+            fleet.linked(&[2, 3]).await;
+        }
+        for entry in 1..=2 {
+            let text = format!("step {step} from {entry}");
+            let (status, answer) = fleet.node(entry).push(&user, &text.replace(' ', "-"), &text).await;
+            assert_eq!((status, &answer["delivered"]), (200, &json!(1)), "{text}: {answer}");
+            assert_eq!(next(&mut client).await, text);
+        }
+    }
+    fleet.linked(&[1, 2, 3]).await;
+    for entry in 1..=3 {
+        let text = format!("after from {entry}");
+        let (status, answer) = fleet.node(entry).push(&user, &text.replace(' ', "-"), &text).await;
+        assert_eq!((status, &answer["status"]), (200, &json!("delivered")), "{text}: {answer}");
+        assert_eq!(next(&mut client).await, text);
+        // And who is nowhere is offline.
+        let (_, answer) = fleet.node(entry).push(&offline, &format!("off-{entry}"), "hi").await;
+        assert_eq!(answer["status"], "offline");
+    }
+    // The user leaves and comes back at the new owner: both are asked until the old one has nobody left.
+    drop(client);
+    let mut client = fleet.node(3).connect(&user).await;
+    let (_, answer) = fleet.node(1).push(&user, "again", "again").await;
+    assert_eq!(answer["status"], "delivered");
+    assert_eq!(next(&mut client).await, "again");
+}
+
+/// Who does not answer may have a session: then nobody is called offline.
+#[tokio::test]
+async fn an_owner_that_does_not_answer_is_not_an_offline_user() {
+    const BASE: u8 = 24;
+    let fleet = Fleet::start(BASE, 1, &[1, 2]).await;
+    let user = user_where(owned(&fleet.ring, 2));
+    let (status, answer) = fleet.node(1).push(&user, "id-1", "hi").await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer["error"].as_str().unwrap().contains("did not answer"), "{answer}");
+    assert_eq!(fleet.nodes[0].address, member(BASE, 1).address);
+    // It has left the ring, and is not there: its users are ours now, and offline.
+    let new = ring(BASE, 2, &[1]);
+    fleet.publish(BASE, 1, &new, Some(&fleet.ring)).await;
+    let gone = async { while fleet.node(1).push(&user, "id-2", "hi").await.0 != 200 {} };
+    within(gone).await;
+}
+
+/// OpenIM's services push through whichever node they reach, under either name of the service.
+#[tokio::test]
+async fn openims_services_push_ask_and_kick_through_any_node() {
+    let fleet = Fleet::start(25, 3, &[1, 2, 3]).await;
+    let users: Vec<String> = (1..=3).map(|number| user_where(owned(&fleet.ring, number))).collect();
+    let mut clients = Vec::new();
+    for (user, number) in users.iter().zip(1..) {
+        clients.push(fleet.node(number).connect(user).await);
+    }
+    let asked: Vec<String> = users.iter().cloned().chain(["nobody".to_owned()]).collect();
+    let push = |number: u32| OnlineBatchPushOneMsgReq {
+        msg_data: Some(MsgData {
+            server_msg_id: format!("s-{number}"),
+            content: format!("message {number}").into_bytes().into(),
+            ..MsgData::default()
+        }),
+        push_to_user_i_ds: asked.clone(),
+    };
+    let call = |message: OnlineBatchPushOneMsgReq, token: Option<&str>| {
+        let mut request = Caller::service("op-1").request(message);
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        request
+    };
+    let channel = tonic::transport::Endpoint::new(format!("http://{}", fleet.node(1).rpc)).unwrap().connect_lazy();
+    let mut now = MsgGatewayClient::new(channel.clone());
+    let mut former = MsgGatewayClient::new(FormerClient(channel));
+    for token in [None, Some("wrong-but-long-enough")] {
+        let refused = within(now.super_group_online_batch_push_one_msg(call(push(0), token))).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    }
+    let answers = [
+        within(now.super_group_online_batch_push_one_msg(call(push(1), Some(TOKEN)))).await,
+        within(former.super_group_online_batch_push_one_msg(call(push(2), Some(TOKEN)))).await,
+        // The first message once more.
+        within(now.online_batch_push_one_msg(call(push(1), Some(TOKEN)))).await,
+        within(now.online_batch_push_one_msg(call(push(3), Some(TOKEN)))).await,
+    ];
+    for answer in answers {
+        let results = answer.unwrap().into_inner().single_push_result;
+        let said: Vec<_> = results.iter().map(|one| (one.user_id.clone(), one.resp.len())).collect();
+        let expected: Vec<_> = asked.iter().map(|user| (user.clone(), usize::from(user != "nobody"))).collect();
+        assert_eq!(said, expected);
+        assert!(results.iter().all(|one| !one.online_push), "nobody has a phone");
+    }
+    for client in &mut clients {
+        for number in 1..=3 {
+            assert_eq!(next(client).await, format!("message {number}"), "once, and in order");
+        }
+    }
+    let mut request = Caller::service("op-2").request(GetUsersOnlineStatusReq { user_i_ds: asked.clone() });
+    request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+    let found = within(now.get_users_online_status(request)).await.unwrap().into_inner();
+    let status: Vec<_> = found.success_result.iter().map(|one| (one.user_id.clone(), one.status)).collect();
+    let expected: Vec<_> = asked.iter().map(|user| (user.clone(), i32::from(user != "nobody"))).collect();
+    assert_eq!((status, found.failed_result.len()), (expected, 0));
+
+    let kicked = KickUserOfflineReq { platform_id: 0, kick_user_id_list: users.clone() };
+    let mut request = Caller::service("op-3").request(kicked);
+    request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+    within(now.kick_user_offline(request)).await.unwrap();
+    for client in &mut clients {
+        assert!(matches!(within(client.next()).await, Some(Ok(Message::Close(_)))));
+    }
+    let (_, answer) = fleet.node(2).push(&users[2], "after", "hi").await;
+    assert_eq!(answer["status"], "offline");
+}
