@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -11,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use ringsteer::dataplane::maps::{LOG, PINNED};
+use ringsteer::{
+    control::{self, FlowMove, MoveOutcome, MoveStep, Moves},
+    dataplane::maps::{LOG, PINNED},
+};
 use ringsteer_tests::{
     fleet::{self, Fleet, Options as FleetOptions},
     lab::{Family, Host, INTERFACE, Lab},
@@ -177,7 +181,14 @@ fn an_upgrade_to_newly_built_programs_costs_no_packet() -> Result<()> {
 fn every_pinned_map_shows_named_fields() -> Result<()> {
     let lab = Lab::builder().nodes(2).clients(1).build()?;
     let fleet = Fleet::start(&lab, &FleetOptions::default())?;
-    let _open = lab.client(0).run(|| Probe::open(fleet.websocket(), "somebody", Options::default()))?;
+    let open = lab.client(0).run(|| Probe::open(fleet.websocket(), "somebody", Options::default()))?;
+    // There is no entry of `moves` unless somebody moves.
+    let client = SocketAddr::new(lab.client(0).address(Family::V4), open.port());
+    let flows = vec![FlowMove { client, service: fleet.websocket(), count: 1 }];
+    let hold = Moves { step: MoveStep::Hold, flows };
+    let socket = fleet.socket(lab.edge());
+    let outcomes = tokio::runtime::Runtime::new()?.block_on(control::moves(&socket, hold))?;
+    ensure!(outcomes == [MoveOutcome::Done], "{outcomes:?}");
     let pins = lab.node(lab.edge()).pin_dir();
     let dump = |map: &str| -> Result<serde_json::Value> {
         let path = pins.join(map);
@@ -185,7 +196,7 @@ fn every_pinned_map_shows_named_fields() -> Result<()> {
         ensure!(output.status.success(), "{map}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).with_context(|| format!("{map} is not dumped as JSON"))
     };
-    let expected: [(&str, &[&str], &[&str]); 7] = [
+    let expected: [(&str, &[&str], &[&str]); 9] = [
         ("services", &["address", "port"], &["service", "mss", "parameter_length", "parameter"]),
         ("nodes", &[], &["address", "here", "identity_length", "identity"]),
         ("node_addrs", &["address"], &["node"]),
@@ -203,9 +214,16 @@ fn every_pinned_map_shows_named_fields() -> Result<()> {
                 "first_ack",
                 "last_ack",
                 "closing",
+                "moved",
                 "syn_slot",
             ],
         ),
+        (
+            "moves",
+            &["client", "client_port", "service"],
+            &["since_ns", "last_sent_ns", "held", "sent_on", "node", "count"],
+        ),
+        ("moving", &[], &["entries"]),
         ("secrets", &[], &["current", "previous"]),
         ("stats", &[], ringsteer_ebpf::layout::stats::Stats::NAMES),
     ];

@@ -28,7 +28,7 @@ map_pod! {
     /// 56 bytes: with the key and the kernel's own 48 an entry then takes 128, two whole cache lines, however many there
     /// are. The two counters were free.
     pub struct Flow {
-        /// When the flow was bound, in nanoseconds since boot (CLOCK_MONOTONIC).
+        /// When the flow was bound to the node that holds it, in nanoseconds since boot (CLOCK_MONOTONIC).
         pub bound_ns: u64,
         /// When the last packet passed, in nanoseconds since boot (CLOCK_MONOTONIC).
         pub last_seen_ns: u64,
@@ -46,7 +46,9 @@ map_pod! {
         /// What the client acknowledged last: the sequence number at which a RST would reach it (RFC 5961 section 3).
         pub last_ack: u32,
         /// 1 once FIN or RST was seen: the flow goes after a short silence.
-        pub closing: u32,
+        pub closing: u16,
+        /// How many times the connection has moved from one node to another.
+        pub moved: u16,
         /// The cookie slot of the last SYN seen for this flow while it lived, 0 for none. A segment in the following
         /// slots may belong to a new connection on the same 4-tuple and has its cookie checked.
         pub syn_slot: u32,

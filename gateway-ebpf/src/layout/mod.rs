@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod flow;
+pub mod moves;
 pub mod node;
 pub mod ring;
 pub mod secret;

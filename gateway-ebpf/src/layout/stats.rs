@@ -57,6 +57,10 @@ counters! {
     delivered,
     /// Packet taken out of the tunnel and given to this node's TCP stack.
     untunnelled,
+    /// Packet of a connection that is about to leave this node; kept from its TCP stack, and answered by nobody.
+    held,
+    /// Packet of a connection that has left this node, sent on to the one that has it.
+    forwarded_moved,
     /// ICMP error about a steered flow, sent where the flow goes.
     icmp_steered,
     /// Segment without a flow at this edge whose socket is on this node.
@@ -83,6 +87,8 @@ counters! {
     drop_no_ring,
     /// The ring names a node that is not in `nodes`; or a flow does, and there is nobody to tell: a RST, an ICMP error.
     drop_unknown_node,
+    /// Sent on from node to node too often: each takes the connection to be at another.
+    drop_hops,
     /// No route to the owner.
     drop_no_route,
     /// The owner's link-layer address is not known yet.

@@ -21,50 +21,61 @@ use ringsteer_ebpf::{
 use crate::{
     Verdict, clock, forward, handshake, log,
     maps::{self, FLOWS, count, counted},
-    owner,
+    moving, owner,
     packet::{IP_AT, Segment, within},
     proof, scan,
     socket::Lookup,
 };
 
-/// A segment of no known flow, SYN apart. Gives the XDP action, counted.
+/// What [`unknown`] and [`renewed`] return for a segment that begins no connection.
+pub const NOT_NEW: u32 = u32::MAX;
+
+/// A segment of no known flow, SYN apart. Gives the XDP action, counted, if it follows a SYN that we answered, and
+/// [`NOT_NEW`] otherwise.
 #[inline(never)]
 pub fn unknown<F: Lookup>(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
-    crate::action(without_flow::<F>(ctx, service, key))
+    let Some(segment) = Segment::read::<F>(ctx) else { return crate::action(Err(Counter::drop_malformed)) };
+    if !segment.has(flag::ACK) || segment.any(flag::RST) {
+        return NOT_NEW;
+    }
+    crate::action(match proof::of_segment() {
+        Ok(cookie::Verdict::Foreign) => return NOT_NEW,
+        Ok(cookie::Verdict::Early) => Err(Counter::drop_early_segment),
+        Ok(cookie::Verdict::Valid { .. }) => first::<F>(ctx, service, key, segment),
+        Err(reason) => Err(reason),
+    })
+}
+
+/// The segment read last, if it is of no known flow and begins none. Gives the XDP action, counted.
+#[inline(never)]
+pub fn stranger<F: Lookup>(ctx: &XdpContext) -> u32 {
+    crate::action(without_flow::<F>(ctx))
 }
 
 #[inline(always)]
-fn without_flow<F: Lookup>(ctx: &XdpContext, service: &Service, key: &FlowKey) -> Verdict {
-    let Some(segment) = Segment::read::<F>(ctx) else { return Err(Counter::drop_malformed) };
-    if segment.has(flag::ACK) && !segment.any(flag::RST) {
-        match proof::of_segment()? {
-            cookie::Verdict::Valid { .. } => return first::<F>(ctx, service, key, segment),
-            cookie::Verdict::Early => return Err(Counter::drop_early_segment),
-            cookie::Verdict::Foreign => {}
-        }
-    }
+fn without_flow<F: Lookup>(ctx: &XdpContext) -> Verdict {
     if has_socket::<F>(ctx) {
         return counted(Counter::found_socket, xdp_action::XDP_PASS);
     }
+    let Some(scratch) = maps::scratch() else { return Err(Counter::drop_internal) };
+    // SAFETY: the scratch memory is this CPU's own.
+    let segment = unsafe { &(*scratch).segment };
     if segment.any(flag::RST) {
         return Err(Counter::drop_stray_rst);
     }
     handshake::reset::<F>(ctx, segment, Counter::rst_unknown_flow)
 }
 
-/// What [`renewed`] returns for a segment of the flow that is already there.
-pub const SAME: u32 = u32::MAX;
-
 /// A segment that arrives for a live flow after a SYN did. Gives the XDP action, counted, if it is of a new connection
-/// on the same addresses and ports, and [`SAME`] if it is the old one's.
+/// on the same addresses and ports, and [`NOT_NEW`] if it is the old one's.
 #[inline(never)]
 pub fn renewed<F: Family>(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
-    let Some(segment) = Segment::read::<F>(ctx) else { return SAME };
+    let Some(segment) = Segment::read::<F>(ctx) else { return NOT_NEW };
     if !segment.has(flag::ACK) || segment.any(flag::RST) {
-        return SAME;
+        return NOT_NEW;
     }
     let verdict = match proof::of_segment() {
-        Ok(cookie::Verdict::Foreign) => return SAME,
+        Ok(cookie::Verdict::Foreign) => return NOT_NEW,
         Ok(cookie::Verdict::Early) => Err(Counter::drop_early_segment),
         Ok(cookie::Verdict::Valid { .. }) => {
             if segment.payload > 0 {
@@ -126,7 +137,8 @@ fn first<F: Family>(ctx: &XdpContext, service: &Service, key: &FlowKey, segment:
         key_hash,
         first_ack: segment.acknowledgement,
         last_ack: segment.acknowledgement,
-        closing: segment.any(flag::FIN) as u32,
+        closing: segment.any(flag::FIN) as u16,
+        moved: 0,
         syn_slot: 0,
     };
     if FLOWS.insert(key, flow, BPF_ANY as u64).is_err() {
@@ -136,12 +148,14 @@ fn first<F: Family>(ctx: &XdpContext, service: &Service, key: &FlowKey, segment:
         }
         return Err(Counter::drop_flow_table_full);
     }
+    moving::forget(key);
     count(match found {
         Key::Hash(_) => Counter::bound_by_key,
         Key::None => Counter::bound_by_tuple,
     });
     forward::mark::<F>(ctx);
-    forward::to::<F>(ctx, node, now_ns)
+    // Nothing is on the move on these addresses and ports any more.
+    forward::onward::<F>(ctx, node, now_ns)
 }
 
 /// The key in a first segment.

@@ -18,6 +18,7 @@ use ringsteer_ebpf::{
 use crate::{
     Verdict,
     maps::{NEXT_HOPS, NEXT_HOPS_6, NextHop, count, counted},
+    moving,
     next_hop::{self, way},
     packet::{IP_AT, at, l4_at},
 };
@@ -31,9 +32,20 @@ pub fn mark<F: Family>(ctx: &XdpContext) {
     tcp.set_offset_reserved(tcp.offset_reserved | ADMISSION_MARK);
 }
 
-/// Sends the packet, one of family `F`, to `node`.
+/// Sends the packet, one of family `F`, to `node`, unless that is this one and the connection is on the move.
 #[inline(always)]
 pub fn to<F: Family>(ctx: &XdpContext, node: u32, now_ns: u64) -> Verdict {
+    send::<F>(ctx, node, now_ns, true)
+}
+
+/// Sends the packet to `node`, whatever is on the move.
+#[inline(always)]
+pub fn onward<F: Family>(ctx: &XdpContext, node: u32, now_ns: u64) -> Verdict {
+    send::<F>(ctx, node, now_ns, false)
+}
+
+#[inline(always)]
+fn send<F: Family>(ctx: &XdpContext, node: u32, now_ns: u64, may_move: bool) -> Verdict {
     let Some(hop) = NEXT_HOPS.get_ptr_mut(node) else { return Err(Counter::drop_unknown_node) };
     // SAFETY: the entry is this CPU's own.
     let hop = unsafe { &mut *hop };
@@ -41,6 +53,13 @@ pub fn to<F: Family>(ctx: &XdpContext, node: u32, now_ns: u64) -> Verdict {
         next_hop::resolve(ctx, node, now_ns, hop)?;
     }
     if hop.way == way::HERE {
+        if may_move && moving::any() {
+            match moving::of_arrived::<F>(ctx) {
+                moving::STAYS => {}
+                moving::HELD => return Err(Counter::held),
+                node => return Ok(moving::send_arrived::<F>(ctx, node)),
+            }
+        }
         return counted(Counter::delivered, xdp_action::XDP_PASS);
     }
     let inner = Inner::read::<F>(ctx)?;

@@ -26,9 +26,9 @@ pub struct Quoted<F: Family> {
     /// The service's port, bytes as in memory.
     pub server_port: u16,
     /// The client's address.
-    client: F::Address,
+    pub client: F::Address,
     /// The client's port, bytes as in memory.
-    client_port: u16,
+    pub client_port: u16,
 }
 
 /// The connection quoted in the ICMP message at `icmp_at`, if it is an error about TCP.

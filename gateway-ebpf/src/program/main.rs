@@ -10,6 +10,7 @@
 //! * [`bind`]: the first segment, from cookie ([`proof`]) over key ([`scan`]) and ring ([`owner`]) to a flow;
 //! * [`forward`]: into the tunnel ([`next_hop`]) or up to this node's TCP stack;
 //! * [`untunnel`]: out of the tunnel;
+//! * [`moving`]: connections that are leaving this node, or have left it;
 //! * [`icmp`]: errors about a flow follow the flow;
 //! * [`admit`]: the socket is created from the first segment.
 //!
@@ -30,6 +31,7 @@ mod handshake;
 mod icmp;
 mod log;
 mod maps;
+mod moving;
 mod next_hop;
 mod owner;
 mod packet;

@@ -9,6 +9,7 @@ use ringsteer_ebpf::{
     key::Window,
     layout::{
         flow::{DEFAULT_MAX_FLOWS, Flow, FlowKey},
+        moves::{MAX_MOVES, Move, Moving},
         node::{MAX_NODES, Node, NodeAddress, NodeNumber, ThisNode},
         ring::Ring,
         secret::Secrets,
@@ -46,6 +47,14 @@ pub static THIS_NODE: Array<ThisNode, 1> = Array::new();
 /// The steered connections.
 #[btf_map(name = "flows")]
 pub static FLOWS: HashMap<FlowKey, Flow, { DEFAULT_MAX_FLOWS as usize }> = HashMap::new();
+
+/// The connections that are leaving this node, or have left it.
+#[btf_map(name = "moves")]
+pub static MOVES: HashMap<FlowKey, Move, { MAX_MOVES as usize }> = HashMap::new();
+
+/// Whether there are any.
+#[btf_map(name = "moving")]
+pub static MOVING: Array<Moving, 1> = Array::new();
 
 /// What keys the cookies.
 #[btf_map(name = "secrets")]

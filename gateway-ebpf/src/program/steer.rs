@@ -16,6 +16,7 @@ use ringsteer_ebpf::{
 use crate::{
     Verdict, bind, clock, extension, forward, handshake, icmp,
     maps::{self, FLOWS, Hinted, SERVICE_HINT_SLOTS, ServiceHint, counted},
+    moving,
     packet::{IP_AT, Segment, at, l4_at},
     socket::Lookup,
     untunnel,
@@ -119,6 +120,25 @@ fn service_number<F: Hinted>(address: F::Address, port: u16, now_ns: u64) -> Opt
     Some(hint.service)
 }
 
+/// A segment of no known flow, SYN apart. Gives the XDP action, counted.
+///
+/// Step by step from here, and not one step from within the other: the stack is for a few calls only.
+#[inline(always)]
+fn unknown<F: Lookup>(ctx: &XdpContext, service: &Service, key: &FlowKey) -> u32 {
+    match bind::unknown::<F>(ctx, service, key) {
+        bind::NOT_NEW => {}
+        action => return action,
+    }
+    if moving::any() {
+        match moving::of_arrived::<F>(ctx) {
+            moving::STAYS => {}
+            moving::HELD => return crate::action(Err(Counter::held)),
+            node => return moving::send_arrived::<F>(ctx, node),
+        }
+    }
+    bind::stranger::<F>(ctx)
+}
+
 /// An IPv4 header with options. Nobody sends them to a messaging service; what must not happen is that such a packet
 /// slips past us into a socket of the wrong node.
 #[inline(never)]
@@ -151,7 +171,7 @@ fn segment<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
     let opening = flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
     let Some(flow) = FLOWS.get_ptr_mut(key) else {
         let Some(service) = service_at::<F>(address, port) else { return not_ours() };
-        return Ok(if opening { handshake::answer::<F>(ctx, service) } else { bind::unknown::<F>(ctx, service, key) });
+        return Ok(if opening { handshake::answer::<F>(ctx, service) } else { unknown::<F>(ctx, service, key) });
     };
     // SAFETY: the entry stays mapped for the program's run. Two CPUs write the same flow at once only if its packets
     // are spread over queues; each field is then one of the values written, which is good enough for all of them.
@@ -168,7 +188,7 @@ fn segment<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
             flow.syn_slot = 0;
         } else if let Some(service) = service_at::<F>(address, port) {
             match bind::renewed::<F>(ctx, service, key) {
-                bind::SAME => {}
+                bind::NOT_NEW => {}
                 action => return Ok(action),
             }
         }
@@ -183,7 +203,8 @@ fn segment<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
     flow.packets += 1;
     flow.bytes += length as u64;
     flow.last_ack = acknowledgement;
-    if acknowledgement == flow.first_ack {
+    // One that has moved has a socket: its segments are not for admission, even if the client has not heard the owner yet.
+    if acknowledgement == flow.first_ack && flow.moved == 0 {
         forward::mark::<F>(ctx);
     }
     match forward::to::<F>(ctx, flow.node, now_ns) {

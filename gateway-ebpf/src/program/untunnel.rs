@@ -19,12 +19,13 @@ use ringsteer_ebpf::{
 use crate::{
     Verdict, icmp, log,
     maps::{NODE_ADDRS, THIS_NODE, counted},
+    moving,
     packet::{IP_AT, at, l4_at},
     steer::{first_byte, not_ours, service_at},
 };
 
 /// Bytes between the outer IP header and the inner one.
-const fn overhead<O: Family>() -> usize {
+pub const fn overhead<O: Family>() -> usize {
     O::HEADER + UDP
 }
 
@@ -58,6 +59,15 @@ pub fn packet<O: Family>(ctx: &XdpContext, ip: &O::Header) -> Verdict {
         Some(first) if V6::is_plain(first) => content::<O, V6>(ctx, inner)?,
         _ => return Err(Counter::drop_tunnel_content),
     };
+    if moving::any() {
+        let ipv4 = ether_type == V4::ETHERTYPE;
+        match if ipv4 { moving::of_tunnelled::<O, V4>(ctx) } else { moving::of_tunnelled::<O, V6>(ctx) } {
+            moving::STAYS => {}
+            moving::HELD => return Err(Counter::held),
+            node if ipv4 => return Ok(moving::send_tunnelled::<O, V4>(ctx, node)),
+            node => return Ok(moving::send_tunnelled::<O, V6>(ctx, node)),
+        }
+    }
     let Some(outer) = at::<Ethernet>(ctx, 0) else { return Err(Counter::drop_tunnel_content) };
     // SAFETY: `at` has checked that the header is inside the packet.
     let outer = unsafe { *outer };

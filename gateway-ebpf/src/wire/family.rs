@@ -46,6 +46,9 @@ pub trait Family: Copy {
     /// Bytes of the packet, header included.
     fn length(header: &Self::Header) -> usize;
 
+    /// Hops that the packet has left.
+    fn hops(header: &Self::Header) -> u8;
+
     /// From whom.
     fn source(header: &Self::Header) -> Self::Address;
 
@@ -106,6 +109,11 @@ impl Family for V4 {
     #[inline(always)]
     fn length(header: &Ipv4) -> usize {
         u16::from_be(header.total_length) as usize
+    }
+
+    #[inline(always)]
+    fn hops(header: &Ipv4) -> u8 {
+        header.ttl
     }
 
     #[inline(always)]
@@ -200,6 +208,11 @@ impl Family for V6 {
     #[inline(always)]
     fn length(header: &Ipv6) -> usize {
         IPV6 + u16::from_be(header.payload_length) as usize
+    }
+
+    #[inline(always)]
+    fn hops(header: &Ipv6) -> u8 {
+        header.hop_limit
     }
 
     #[inline(always)]

@@ -32,6 +32,16 @@ counters! {
     clients_reset,
     /// Clients that could not be told.
     reset_errors,
+    /// Steps of moves that the kernel refused.
+    move_errors,
+    /// Moves that another member has been told of.
+    moves_told,
+    /// Attempts to tell another member of moves that failed and were tried again.
+    moves_untold,
+    /// Moves that another member has told of.
+    moves_heard,
+    /// Holds that nothing followed.
+    holds_forgotten,
 }
 
 /// One of them.

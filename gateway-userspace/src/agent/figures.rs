@@ -154,6 +154,28 @@ impl Agent {
             counts.clients_reset,
         );
         figures.counter("client_reset_errors", "Clients that could not be told", counts.reset_errors);
+        figures.counter("move_errors", "Steps of moving a connection that the kernel refused", counts.move_errors);
+        figures.counter(
+            "moves_told",
+            "Connections that have moved, each time another node was told",
+            counts.moves_told,
+        );
+        figures.counter(
+            "moves_told_errors",
+            "Attempts to tell another node of connections that have moved that failed and were tried again",
+            counts.moves_untold,
+        );
+        figures.counter("moves_heard", "Connections that have moved by what other nodes tell", counts.moves_heard);
+        figures.counter(
+            "holds_forgotten",
+            "Connections that were held and then neither moved nor released in time",
+            counts.holds_forgotten,
+        );
+        figures.gauge(
+            "moves_untold",
+            "Connections that have moved and not every node knows of it",
+            self.moving.untold(),
+        );
         let reports = self.gateways.reports();
         figures.gauge("gateways", "Gateways of this node that are attached to the agent", reports.len());
         let follows = self.ring_name().is_some_and(|ours| reports.iter().any(|one| one.report.ring == Some(ours)));

@@ -13,6 +13,7 @@
 //! * [`desk`]: answers what is asked on the control socket;
 //! * [`neighbours`]: keeps the link-layer addresses of the other nodes known;
 //! * [`flows`]: removes flows that have ended;
+//! * [`moves`]: connections that go to another node;
 //! * [`orphans`]: tells clients whose node is gone;
 //! * [`figures`]: what monitoring sees;
 //! * [`shared`], [`counters`]: what all of these share.
@@ -29,6 +30,7 @@ mod in_force;
 mod keeper;
 pub(crate) mod last_ring;
 mod load;
+mod moves;
 mod neighbours;
 mod orphans;
 mod peers;
@@ -107,6 +109,7 @@ impl Args {
         let logger = EbpfLogger::init(dataplane.log()).context("cannot read the programs' log")?;
         let announced = announced::read(&config.node.socket);
         let agent = Agent {
+            moving: moves::Moving::open(&config.node.pin_dir)?,
             readings: Readings::open(&config.node.pin_dir)?,
             programs: translate::programs(&mut dataplane)?,
             dataplane: Mutex::new(dataplane),
@@ -152,6 +155,7 @@ impl Args {
             tokio::spawn(follow_log(logger)),
             tokio::spawn(flows::keep(Arc::clone(&agent))),
             tokio::spawn(orphans::keep(Arc::clone(&agent))),
+            tokio::spawn(moves::keep(Arc::clone(&agent))),
             tokio::spawn(neighbours::keep(others(&agent.in_force))),
             tokio::spawn(peers::start(&agent, &secrets)),
             tokio::spawn(source.follow(agent.announced.subscribe(), tell)),

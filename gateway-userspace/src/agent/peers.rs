@@ -1,10 +1,14 @@
 //! What the other nodes say: takes it down, tells them what we say, and answers what they ask.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio::{
     sync::{mpsc, watch},
+    task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
@@ -12,7 +16,6 @@ use tracing::{info, warn};
 use super::shared::{Agent, lock};
 use crate::{
     config::Secrets,
-    control::Gateways,
     peer::{
         self, Heard, View, Wiring,
         agreement::Standing,
@@ -43,7 +46,7 @@ pub(super) fn start(agent: &Arc<Agent>, secrets: &Secrets) -> impl Future<Output
         keys: keys.subscribe(),
         rings: rings.subscribe(),
         heard: tell,
-        desk: Arc::new(Desk { gateways: Arc::clone(&agent.gateways) }),
+        desk: Arc::new(Desk { agent: Arc::downgrade(agent) }),
     });
     // Empty: this is called once.
     let _ = agent.network.set(network);
@@ -152,18 +155,27 @@ fn words(standing: Standing) -> &'static str {
 
 /// Answers the other agents.
 struct Desk {
-    gateways: Arc<Gateways>,
+    /// Which has the links, and those this.
+    agent: Weak<Agent>,
 }
 
 impl peer::Desk for Desk {
     fn answer(&self, question: Question) -> BoxFuture<'static, Answer> {
-        let gateways = Arc::clone(&self.gateways);
+        let agent = self.agent.upgrade();
         Box::pin(async move {
+            let Some(agent) = agent else { return Answer::Error("the agent is stopping".into()) };
             match question {
-                Question::Sessions { user } => match gateways.sessions(&user).await {
+                Question::Sessions { user } => match agent.gateways.sessions(&user).await {
                     Ok(sessions) => Answer::Sessions(sessions),
                     Err(error) => Answer::Error(error),
                 },
+                Question::Follow { to, address, flows } => {
+                    match spawn_blocking(move || agent.follow(to, address, &flows)).await {
+                        Ok(Ok(())) => Answer::Followed {},
+                        Ok(Err(error)) => Answer::Error(format!("{error:#}")),
+                        Err(error) => Answer::Error(error.to_string()),
+                    }
+                }
             }
         })
     }

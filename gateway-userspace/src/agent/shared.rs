@@ -10,7 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tracing::info;
 
-use super::{counters::Counters, following::Trouble, in_force::InForce, readiness, translate};
+use super::{counters::Counters, following::Trouble, in_force::InForce, moves::Moving, readiness, translate};
 use crate::{
     config::{Config, Serve},
     control::{Gateways, ProgramStatus, Publication, SourceStatus},
@@ -47,6 +47,8 @@ pub(super) struct Agent {
     /// The shares of the ring of that digest: for some algorithms they take seconds to find.
     pub(super) shares: Mutex<Option<(Digest, Arc<Shares>)>>,
     pub(super) counters: Counters,
+    /// Connections that go to another node.
+    pub(super) moving: Moving,
     /// Set when the agent stops: threads that are at work end soon.
     pub(super) stopping: AtomicBool,
 }

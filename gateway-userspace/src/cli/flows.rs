@@ -12,7 +12,7 @@ use super::{
     output::{self, Output, Verdict, ago, bytes, count, exit_codes, left, right, table},
 };
 use crate::{
-    control::{self, FlowEntry, FlowFilter, FlowsEnd},
+    control::{self, FlowEntry, FlowFilter, FlowState, FlowsEnd},
     inspect::flows::Wanted,
 };
 
@@ -110,7 +110,13 @@ impl Found {
                 ago(flow.idle_ms),
                 flow.packets.to_string(),
                 bytes(flow.bytes),
-                if flow.closing { "closing" } else { "open" }.into(),
+                match flow.state {
+                    FlowState::Open => "open",
+                    FlowState::Closing => "closing",
+                    FlowState::Held => "held",
+                    FlowState::Moved => "moved",
+                }
+                .into(),
             ]
         });
         let titles = [
@@ -124,13 +130,19 @@ impl Found {
             right("bytes"),
             left("state"),
         ];
-        let FlowsEnd { total, matched } = self.end;
+        let FlowsEnd { total, matched, held, moved } = self.end;
         let (shown, of) = (self.flows.len() as u64, count(total as usize, "flow"));
         let summary = match matched {
             _ if matched == total => of,
             _ => format!("{matched} of {of} match"),
         };
         let rest = if shown < matched { format!(", {shown} shown (see --limit)") } else { String::new() };
+        let on_the_move = if held + moved > 0 {
+            format!("; on the move: {held} held on this node, {moved} that have left it")
+        } else {
+            String::new()
+        };
+        let rest = rest + &on_the_move;
         if shown == 0 { summary + &rest + "\n" } else { table(titles, rows) + "\n" + &summary + &rest + "\n" }
     }
 }

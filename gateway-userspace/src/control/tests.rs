@@ -106,7 +106,7 @@ impl Desk for TestDesk {
                                 return;
                             }
                         }
-                        let end = Some(FlowsEnd { total: FLOWS, matched: FLOWS });
+                        let end = Some(FlowsEnd { total: FLOWS, matched: FLOWS, held: 0, moved: 0 });
                         let _ = answers.blocking_send(Answer::Flows(Flows { flows: vec![], end }));
                     });
                     return sent.await.unwrap();
@@ -131,6 +131,8 @@ fn flow(number: u64) -> FlowEntry {
         packets: 1,
         bytes: 100,
         closing: false,
+        state: FlowState::Open,
+        moves: 0,
     }
 }
 

@@ -16,7 +16,7 @@ pub fn is_over(flow: &Flow, now_ns: u64, idle: Duration) -> bool {
 mod tests {
     use super::*;
 
-    fn flow(last_seen_s: u64, closing: u32) -> Flow {
+    fn flow(last_seen_s: u64, closing: u16) -> Flow {
         Flow {
             last_seen_ns: last_seen_s * 1_000_000_000,
             bound_ns: 0,
@@ -27,6 +27,7 @@ mod tests {
             first_ack: 0,
             last_ack: 0,
             closing,
+            moved: 0,
             syn_slot: 0,
         }
     }

@@ -26,7 +26,8 @@ pub const LOG: &str = "AYA_LOGS";
 
 /// The maps that are pinned: all that must outlive the agent. The log is among them because programs that were loaded
 /// before write into theirs.
-pub const PINNED: &[&str] = &["services", "ring", "nodes", "node_addrs", "this_node", "flows", "secrets", "stats", LOG];
+pub const PINNED: &[&str] =
+    &["services", "ring", "nodes", "node_addrs", "this_node", "flows", "moves", "moving", "secrets", "stats", LOG];
 
 /// The maps, typed.
 pub struct Maps {

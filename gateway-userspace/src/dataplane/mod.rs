@@ -8,6 +8,7 @@
 //! * [`privileges`]: which capabilities all that takes;
 //! * [`attach`]: putting them onto interfaces, or a newer version in the place of an older one;
 //! * [`maps`]: typed access to the maps;
+//! * [`moves`]: connections on the move, entry by entry;
 //! * [`publish`]: services, nodes, secrets and ring into the maps, in an order that no packet can trip over;
 //! * [`element`]: reading a large element of a map;
 //! * [`numbers`]: which number a service has;
@@ -25,6 +26,7 @@ mod element;
 pub mod inspect;
 pub mod kernel_types;
 pub mod maps;
+pub mod moves;
 pub mod numbers;
 pub mod object;
 mod pins;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData, MapError, MapType, PerCpuArray};
 use ringsteer_ebpf::layout::{
     flow::{Flow, FlowKey},
+    moves::Move,
     node::Node,
     ring::Ring,
     service::{Service, ServiceKey},
@@ -26,8 +27,12 @@ pub struct Readings {
     pub nodes: HashMap<MapData, u32, Node>,
     /// Steered connections.
     pub flows: FlowWalk,
+    moves: HashMap<MapData, FlowKey, Move>,
     stats: PerCpuArray<MapData, Stats>,
 }
+
+/// Connections on the move, by the bytes of their keys.
+pub type Moves = std::collections::HashMap<[u8; size_of::<FlowKey>()], Move>;
 
 /// The flow table, for changing single flows.
 pub type Flows = HashMap<MapData, FlowKey, Flow>;
@@ -43,6 +48,7 @@ impl Readings {
             services: Map::HashMap(pinned(pin_dir, "services")?).try_into()?,
             nodes: Map::HashMap(pinned(pin_dir, "nodes")?).try_into()?,
             flows: FlowWalk::open(pin_dir)?,
+            moves: Map::HashMap(pinned(pin_dir, "moves")?).try_into()?,
             stats: Map::PerCpuArray(pinned(pin_dir, "stats")?).try_into()?,
         })
     }
@@ -53,6 +59,18 @@ impl Readings {
     /// If the kernel refuses.
     pub fn stats(&self) -> Result<Stats> {
         total(&self.stats)
+    }
+
+    /// The connections that are leaving this node, or have left it.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn moves(&self) -> Result<Moves> {
+        let named = |entry: Result<(FlowKey, Move), MapError>| {
+            let (key, entry) = entry?;
+            anyhow::Ok((bytemuck::cast(key), entry))
+        };
+        self.moves.iter().map(named).collect()
     }
 
     /// Most flows the table can hold.
@@ -93,7 +111,7 @@ impl Readings {
     }
 }
 
-fn pinned(pin_dir: &Path, name: &str) -> Result<MapData> {
+pub(super) fn pinned(pin_dir: &Path, name: &str) -> Result<MapData> {
     let path = pin_dir.join(name);
     MapData::from_pin(&path).with_context(|| format!("cannot open the pinned map {}", path.display()))
 }

@@ -7,12 +7,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use ringsteer_ebpf::layout::flow::{Flow, FlowKey};
+use ringsteer_ebpf::layout::{
+    flow::{Flow, FlowKey},
+    moves::Move,
+};
 
 use super::address::{mapped, unmapped};
 use crate::{
     config,
-    control::{FlowEntry, FlowsEnd},
+    control::{FlowEntry, FlowState, FlowsEnd},
     dataplane::readings::Readings,
 };
 
@@ -50,7 +53,9 @@ pub fn each(
     let names = names(readings, services)?;
     let client = wanted.client.map(mapped);
     let limit = wanted.limit.unwrap_or(DEFAULT_LIMIT);
-    let mut end = FlowsEnd { total: 0, matched: 0 };
+    let moves = readings.moves().context("cannot read which connections are on the move")?;
+    let moved = moves.values().filter(|entry| entry.node != 0).count() as u64;
+    let mut end = FlowsEnd { total: 0, matched: 0, held: moves.len() as u64 - moved, moved };
     let walked = readings.flows.each(|key, flow| {
         end.total += 1;
         let matches = wanted.node.is_none_or(|node| node == flow.node)
@@ -63,7 +68,7 @@ pub fn each(
         if end.matched > limit {
             return ControlFlow::Continue(());
         }
-        show(entry(key, flow, &names, now_ns))
+        show(entry(key, flow, moves.get(bytemuck::bytes_of(key)), &names, now_ns))
     });
     walked.context("cannot walk the flow table")?;
     Ok(end)
@@ -84,7 +89,7 @@ pub fn names(readings: &Readings, services: &[config::Service]) -> Result<Names>
     Ok(names)
 }
 
-fn entry(key: &FlowKey, flow: &Flow, names: &Names, now_ns: u64) -> FlowEntry {
+fn entry(key: &FlowKey, flow: &Flow, on_the_move: Option<&Move>, names: &Names, now_ns: u64) -> FlowEntry {
     let since = |then_ns: u64| now_ns.saturating_sub(then_ns) / 1_000_000;
     let service = names.get(&key.service);
     FlowEntry {
@@ -98,5 +103,12 @@ fn entry(key: &FlowKey, flow: &Flow, names: &Names, now_ns: u64) -> FlowEntry {
         packets: flow.packets,
         bytes: flow.bytes,
         closing: flow.closing != 0,
+        state: match on_the_move {
+            Some(entry) if entry.node == 0 => FlowState::Held,
+            Some(_) => FlowState::Moved,
+            None if flow.closing != 0 => FlowState::Closing,
+            None => FlowState::Open,
+        },
+        moves: flow.moved,
     }
 }

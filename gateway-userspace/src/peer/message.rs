@@ -2,10 +2,12 @@
 //!
 //! A kind or a field that this version does not know is passed over, so that versions can meet on one fleet.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ring::{MemberNumber, RingName},
+    ring::{MemberNumber, NodeAddress, RingName},
     session::entry::SessionEntry,
 };
 
@@ -65,6 +67,28 @@ pub enum Question {
         /// The user.
         user: String,
     },
+    /// Connections have moved to a member: those that enter the fleet at the node asked are to go there.
+    Follow {
+        /// The member's number.
+        to: MemberNumber,
+        /// Its address, so that nobody else is taken for it.
+        address: NodeAddress,
+        /// The connections.
+        flows: Vec<MovedFlow>,
+    },
+}
+
+/// A connection that has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedFlow {
+    /// The client.
+    pub client: SocketAddr,
+    /// The virtual address and port.
+    pub service: SocketAddr,
+    /// Which of its moves this is, from 1.
+    pub count: u16,
+    /// How long ago it moved, in microseconds. A connection that is younger is another one.
+    pub moved_us_ago: u64,
 }
 
 /// The answer to a question.
@@ -73,6 +97,8 @@ pub enum Question {
 pub enum Answer {
     /// To [`Question::Sessions`].
     Sessions(Vec<SessionEntry>),
+    /// To [`Question::Follow`]: they go there from now on.
+    Followed {},
     /// It cannot be answered.
     Error(String),
 }
@@ -227,5 +253,21 @@ pub(super) mod tests {
         );
         let question = Message::Question(7, Question::Sessions { user: "u".into() });
         assert_eq!(String::from_utf8(question.encode()).unwrap(), "\u{3}[7,{\"sessions\":{\"user\":\"u\"}}]");
+        let flow = MovedFlow {
+            client: "203.0.113.7:50000".parse().unwrap(),
+            service: "192.0.2.1:443".parse().unwrap(),
+            count: 2,
+            moved_us_ago: 1500,
+        };
+        let to = MemberNumber::new(3).unwrap();
+        let address = NodeAddress::new([198, 51, 100, 3].into()).unwrap();
+        let follow = Message::Question(8, Question::Follow { to, address, flows: vec![flow] });
+        assert_eq!(
+            String::from_utf8(follow.encode()).unwrap(),
+            "\u{3}[8,{\"follow\":{\"to\":3,\"address\":\"198.51.100.3\",\"flows\":[{\"client\":\"203.0.113.7:50000\",\
+             \"service\":\"192.0.2.1:443\",\"count\":2,\"moved_us_ago\":1500}]}}]"
+        );
+        let followed = Message::Answer(8, Answer::Followed {});
+        assert_eq!(String::from_utf8(followed.encode()).unwrap(), "\u{4}[8,{\"followed\":{}}]");
     }
 }

@@ -119,20 +119,21 @@ impl Taken {
         }
     }
 
+    /// Whether it is still what was dumped: to be asked before somebody else is told that it is theirs.
+    ///
+    /// # Errors
+    /// If it has moved on since.
+    pub fn unchanged(&self) -> Result<(), Error> {
+        if position(self.socket.as_fd())? == self.position { Ok(()) } else { Err(Error::Changed) }
+    }
+
     /// Gives the connection up without a word to the other end.
     ///
     /// # Errors
     /// If it has moved on since the dump, which is then not true any more. Whoever has it must not use it.
     pub fn drop_silently(self) -> Result<(), Kept> {
-        let error = match position(self.socket.as_fd()) {
-            Ok(now) if now == self.position => match sys::disconnect(self.socket.as_fd()) {
-                Ok(()) => return Ok(()),
-                Err(source) => Error::Kernel { step: "disconnecting", source },
-            },
-            Ok(_) => Error::Changed,
-            Err(error) => error,
-        };
-        Err(Kept { taken: Box::new(self), error })
+        let dropped = self.unchanged().and_then(|()| sys::disconnect(self.as_fd()).map_err(at("disconnecting")));
+        dropped.map_err(|error| Kept { taken: Box::new(self), error })
     }
 }
 

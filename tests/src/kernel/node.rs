@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{IpAddr, UdpSocket},
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -125,6 +125,11 @@ impl Node {
         let pass = |interface| xdp_pass::attach([interface].into_iter());
         let (wire, edge) = (pass(WIRE)?, pass(EDGE)?);
         Ok(Self { dataplane, settings, interface: if_nametoindex(EDGE)?, _wire_pass: wire, edge_pass: edge })
+    }
+
+    /// Where its maps are pinned; for this thread alone.
+    pub fn pin_dir(&self) -> &Path {
+        &self.settings.pin_dir
     }
 
     /// Loads the programs once more, on the same maps, as an agent does that has been restarted.

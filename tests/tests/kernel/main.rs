@@ -11,6 +11,7 @@
 //! | `binding` | state appears with a valid cookie and data; nothing forged breaks a live flow |
 //! | `encapsulation` | a packet for another node arrives as it came, in headers right to the byte |
 //! | `tunnel` | nothing is believed unauthenticated: what comes out of the tunnel, and what does not |
+//! | `moving` | nobody answers a connection that is being moved, and no packet of one that has moved is lost |
 //! | `icmp` | errors about a flow go where the flow goes |
 //! | `gone` | the clients of a node that is gone are told at once |
 //! | `refusal` | what is not right is dropped or reset, for a counted reason; what is not ours passes |
@@ -30,6 +31,7 @@ mod gone;
 mod handshake;
 mod icmp;
 mod key;
+mod moving;
 mod node;
 mod refusal;
 mod ring;

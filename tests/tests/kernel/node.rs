@@ -270,8 +270,8 @@ impl Node {
     }
 }
 
-/// Services are published in the order of the families, and numbered from 1.
-fn flow_key(from: SocketAddr) -> FlowKey {
+/// What the maps call the connection of `from`. Services are published in the order of the families, and numbered from 1.
+pub fn flow_key(from: SocketAddr) -> FlowKey {
     let (client, service) = match from.ip() {
         IpAddr::V4(address) => (mapped(address.octets()), 1),
         IpAddr::V6(address) => (Address::from(address.octets()), 2),

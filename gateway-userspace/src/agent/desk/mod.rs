@@ -51,7 +51,7 @@ impl Desk for Agent {
                     Ok(()) => Answer::Announced { state },
                     Err(refusal) => error(format!("{refusal:#}")),
                 },
-                Request::Moves(_) => error("this version moves no connections"),
+                Request::Moves(moves) => blocking(move || self.moves(&moves).map(Answer::Moved)).await,
                 Request::Follow {} | Request::Attach(_) => error("the server follows and attaches by itself"),
             };
             // A client that has gone away needs no answer.

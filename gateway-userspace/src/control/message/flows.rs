@@ -36,6 +36,27 @@ pub struct FlowsEnd {
     pub total: u64,
     /// Flows that the filter lets through, shown or not.
     pub matched: u64,
+    /// Connections that are held on this node because they are about to leave it, whether or not they entered here.
+    #[serde(default)]
+    pub held: u64,
+    /// Connections that have left this node, whose packets it still sends on.
+    #[serde(default)]
+    pub moved: u64,
+}
+
+/// How a flow is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowState {
+    /// As flows are.
+    #[default]
+    Open,
+    /// Its end has been seen.
+    Closing,
+    /// This node has it and keeps its packets back, because it is about to leave.
+    Held,
+    /// It has left this node, and not every edge is known to know.
+    Moved,
 }
 
 /// One flow.
@@ -61,4 +82,10 @@ pub struct FlowEntry {
     pub bytes: u64,
     /// Whether its end has been seen.
     pub closing: bool,
+    /// How it is.
+    #[serde(default)]
+    pub state: FlowState,
+    /// How many times it has moved from one node to another.
+    #[serde(default)]
+    pub moves: u16,
 }

@@ -56,7 +56,7 @@ use serde::{Deserialize, Serialize};
 use crate::ring::MemberState;
 
 pub use self::{
-    flows::{FlowEntry, FlowFilter, Flows, FlowsEnd},
+    flows::{FlowEntry, FlowFilter, FlowState, Flows, FlowsEnd},
     gateway::{GatewayReport, Introduction, NodeSessions, Question, Report, Sessions, Told},
     lookup::{KernelPlacement, Lookup, Placement},
     moves::{FlowMove, HOLD_LIFE_MS, MOVES_MAX, MoveOutcome, MoveStep, Moves},

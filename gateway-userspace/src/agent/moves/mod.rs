@@ -1,0 +1,223 @@
+//! Connections that go from one node to another, as far as packets are concerned: carries out what the gateway asks for,
+//! and tells every other member where a connection has gone, for each may be its edge.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `rules` | what a step does to an entry, and news to a flow; pure |
+//! | `news` | who has yet to be told what; pure |
+//! | `tell` | telling them |
+//!
+//! What this node knows stands in the pinned map `moves`, and nowhere else: an agent that starts again finds it there and
+//! tells everybody once more, which does no harm. An entry outlives its move until all members have acknowledged the
+//! news, and a little longer.
+
+mod news;
+mod rules;
+mod tell;
+
+use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Mutex};
+
+use anyhow::{Result, ensure};
+use ringsteer_ebpf::layout::{
+    flow::FlowKey,
+    service::{Service, ServiceKey},
+};
+use tokio::sync::Notify;
+use tracing::warn;
+
+pub(super) use self::tell::keep;
+use self::{
+    news::{Item, News},
+    rules::Decision,
+};
+use super::{
+    in_force::InForce,
+    shared::{Agent, lock, monotonic_ns},
+};
+use crate::{
+    control::{FlowMove, MOVES_MAX, MoveOutcome, MoveStep, Moves},
+    dataplane::moves::{Full, MoveMaps},
+    inspect::address::mapped,
+    peer::message::MovedFlow,
+    ring::{MemberNumber, NodeAddress, Ring},
+};
+
+/// What the agent keeps for it.
+pub(super) struct Moving {
+    maps: Mutex<MoveMaps>,
+    news: Mutex<News>,
+    /// There is something to tell.
+    wake: Notify,
+}
+
+/// A step, made out for the maps.
+struct Work<'a> {
+    step: MoveStep,
+    /// The node that has the connections afterwards, by its number, where the step says so.
+    node: Option<u32>,
+    /// Who is to be told of it.
+    peers: &'a [NodeAddress],
+    now_ns: u64,
+}
+
+// === impl Moving ===
+
+impl Moving {
+    /// Opens the maps pinned in `pin_dir`.
+    ///
+    /// # Errors
+    /// If something is missing.
+    pub(super) fn open(pin_dir: &Path) -> Result<Self> {
+        Ok(Self { maps: Mutex::new(MoveMaps::open(pin_dir)?), news: Mutex::default(), wake: Notify::new() })
+    }
+
+    /// How many moves not every member knows of.
+    pub(super) fn untold(&self) -> usize {
+        lock(&self.news).untold()
+    }
+}
+
+// === impl Agent ===
+
+impl Agent {
+    /// Carries out a step. Blocks for some system calls a connection.
+    ///
+    /// # Errors
+    /// If there are too many connections in it.
+    pub(super) fn moves(&self, moves: &Moves) -> Result<Vec<MoveOutcome>> {
+        ensure!(
+            moves.flows.len() <= MOVES_MAX,
+            "{} connections in one request, {MOVES_MAX} at most",
+            moves.flows.len()
+        );
+        let in_force = self.in_force();
+        let node = match moves.step {
+            MoveStep::Move { to } => member(&in_force, to).filter(|_| in_force.number != Some(to)).map(|_| to),
+            MoveStep::Take => in_force.number,
+            MoveStep::Hold | MoveStep::Release => None,
+        };
+        if node.is_none() && matches!(moves.step, MoveStep::Move { .. } | MoveStep::Take) {
+            return Ok(vec![MoveOutcome::NoMember; moves.flows.len()]);
+        }
+        let peers = others(&in_force);
+        let work =
+            Work { step: moves.step, node: node.map(|node| node.get().into()), peers: &peers, now_ns: monotonic_ns() };
+        let mut services = Services::new(self);
+        let mut maps = lock(&self.moving.maps);
+        let outcomes = moves.flows.iter().map(|flow| {
+            let Some(key) = services.key(flow.client, flow.service) else { return MoveOutcome::NoService };
+            self.step(&mut maps, &work, &key, flow).unwrap_or_else(|error| {
+                if error.is::<Full>() {
+                    return MoveOutcome::Full;
+                }
+                self.counters.move_errors.add(1);
+                warn!("cannot {:?} {}: {error:#}", moves.step, flow.client);
+                MoveOutcome::Failed
+            })
+        });
+        let outcomes = outcomes.collect();
+        self.moving.wake.notify_one();
+        Ok(outcomes)
+    }
+
+    /// Carries out a step for one connection.
+    fn step(&self, maps: &mut MoveMaps, work: &Work<'_>, key: &FlowKey, flow: &FlowMove) -> Result<MoveOutcome> {
+        let decision = rules::decide(work.step, flow.count, maps.get(key)?.as_ref(), work.now_ns);
+        if let Decision::Refuse(why) = decision {
+            return Ok(why);
+        }
+        // A node that gets a connection steers it to itself before it forgets where it had sent it.
+        if let (MoveStep::Take, Some(node)) = (work.step, work.node) {
+            repoint(maps, key, node, flow.count, work.now_ns)?;
+        }
+        match decision {
+            Decision::Write(entry) => maps.set(key, entry)?,
+            Decision::Remove => maps.remove(key)?,
+            Decision::Keep | Decision::Refuse(_) => {}
+        }
+        if let (MoveStep::Move { .. }, Some(node)) = (work.step, work.node) {
+            repoint(maps, key, node, flow.count, work.now_ns)?;
+            if decision != Decision::Keep {
+                let item = Item { key: *key, count: flow.count, node, moved_ns: work.now_ns };
+                lock(&self.moving.news).add(item, work.peers.iter().copied());
+            }
+        }
+        Ok(MoveOutcome::Done)
+    }
+
+    /// Another node has sent connections to the member `to` at `address`: those that enter the fleet here follow. Blocks.
+    ///
+    /// # Errors
+    /// If this node does not know that member: it is to be told again when its ring has it.
+    pub(super) fn follow(&self, to: MemberNumber, address: NodeAddress, flows: &[MovedFlow]) -> Result<()> {
+        let in_force = self.in_force();
+        let known = member(&in_force, to) == Some(address);
+        ensure!(known, "this node's ring has no member {to} at {address}");
+        let (node, now_ns) = (u32::from(to.get()), monotonic_ns());
+        let mut services = Services::new(self);
+        let mut maps = lock(&self.moving.maps);
+        for flow in flows {
+            // A service that this node does not have brings no connections here.
+            let Some(key) = services.key(flow.client, flow.service) else { continue };
+            let moved_ns = now_ns.saturating_sub(flow.moved_us_ago.saturating_mul(1000));
+            repoint(&mut maps, &key, node, flow.count, moved_ns)?;
+            if maps.any()
+                && let Some(entry) = maps.get(&key)?
+            {
+                match rules::told(&entry, node, flow.count, in_force.number == Some(to)) {
+                    Decision::Write(entry) => maps.set(&key, entry)?,
+                    Decision::Remove => maps.remove(&key)?,
+                    Decision::Keep | Decision::Refuse(_) => {}
+                }
+            }
+        }
+        self.counters.moves_heard.add(flows.len() as u64);
+        Ok(())
+    }
+}
+
+/// Points the flow of a connection at the node that has it now, if it enters the fleet here.
+fn repoint(maps: &mut MoveMaps, key: &FlowKey, node: u32, count: u16, moved_ns: u64) -> Result<()> {
+    let Some(flow) = maps.flow(key)? else { return Ok(()) };
+    match rules::repointed(&flow, node, count, moved_ns) {
+        Some(flow) => maps.set_flow(key, flow),
+        None => Ok(()),
+    }
+}
+
+/// The address of a member of the ring in force.
+fn member(in_force: &InForce, number: MemberNumber) -> Option<NodeAddress> {
+    in_force.ring.as_ref().and_then(|ring| ring.member(number)).map(|member| member.address)
+}
+
+/// All that may be edges, this node apart: the members, and those of the ring before.
+fn others(in_force: &InForce) -> Vec<NodeAddress> {
+    let of = |ring: &Option<Ring>| ring.iter().flat_map(Ring::members).map(|member| member.address).collect::<Vec<_>>();
+    let mut others = [of(&in_force.ring), of(&in_force.previous)].concat();
+    others.sort_unstable();
+    others.dedup();
+    others.retain(|&address| Some(address) != in_force.address);
+    others
+}
+
+/// The numbers of services, looked up once each.
+struct Services<'a> {
+    agent: &'a Agent,
+    numbers: HashMap<SocketAddr, Option<u16>>,
+}
+
+impl<'a> Services<'a> {
+    fn new(agent: &'a Agent) -> Self {
+        Self { agent, numbers: HashMap::new() }
+    }
+
+    /// What the maps call a connection; nothing if its service is none.
+    fn key(&mut self, client: SocketAddr, service: SocketAddr) -> Option<FlowKey> {
+        let services = &self.agent.readings.services;
+        let number = *self.numbers.entry(service).or_insert_with(|| {
+            let key = ServiceKey { address: mapped(service.ip()), port: service.port().into() };
+            services.get(&key, 0).ok().map(|Service { service, .. }| service as u16)
+        });
+        Some(FlowKey { client: mapped(client.ip()), client_port: client.port(), service: number? })
+    }
+}

@@ -1,0 +1,424 @@
+//! Live connections that go from node to node through the virtual address, with the agents' help and without a gateway:
+//! an echo on whichever node has the socket, under a client that is a kernel of its own and notices nothing.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{MsgFlags, recv, send},
+};
+use ringsteer::{
+    control::{self, FlowEntry, FlowFilter, FlowMove, MoveOutcome, MoveStep, Moves},
+    ring::MemberNumber,
+};
+use ringsteer_tcp_repair::{put_in, take_out};
+use ringsteer_tests::{
+    client::Dial,
+    fleet::{Fleet, Options},
+    lab::{
+        Family, Lab,
+        rough::{RoughLink, Roughness},
+        temper::{self, Temper},
+    },
+    on_each_family, seed,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinHandle,
+};
+
+/// How long a thing may take that happens by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+on_each_family!(
+    a_stream_goes_round_a_hundred_times_over_a_rough_link,
+    every_temper_goes_round,
+    edges_are_told_and_the_old_node_forgets,
+    what_is_held_nobody_answers,
+    an_edge_that_could_not_be_told_is_told_later_by_the_next_agent,
+    a_step_that_is_not_due_changes_nothing,
+);
+
+/// Agents without gateways, and a listener on each node in their place.
+struct Ground<'lab> {
+    fleet: Fleet<'lab>,
+    listeners: Vec<TcpListener>,
+}
+
+/// A connection, on whichever node has it.
+struct Moving<'a> {
+    ground: &'a Ground<'a>,
+    node: usize,
+    socket: OwnedFd,
+    client: SocketAddr,
+    /// How many times it has moved.
+    count: u16,
+}
+
+impl<'lab> Ground<'lab> {
+    fn prepare(lab: &'lab Lab, family: Family) -> Result<Self> {
+        let fleet = Fleet::start(lab, &Options { gateways: false, ..Options::all(family) })?;
+        let listen = |node: &ringsteer_tests::lab::Host| node.run(|| TcpListener::bind(fleet.websocket()));
+        let listeners = lab.nodes().iter().map(listen).collect::<io::Result<Vec<_>>>()?;
+        listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
+        Ok(Self { fleet, listeners })
+    }
+
+    /// A new connection whose first segment is `first`, and the client's end of it.
+    fn connect(&self, temper: &Temper, first: &[u8]) -> Result<(Moving<'_>, std::net::TcpStream)> {
+        let address = self.fleet.websocket();
+        let client = self.fleet.lab.client(0).block_on(async {
+            let mut stream = Dial::new(address).max_segment(temper.max_segment).connect().await?;
+            stream.write_all(first).await?;
+            anyhow::Ok(stream.into_std()?)
+        })?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for (node, listener) in self.listeners.iter().enumerate() {
+                match listener.accept() {
+                    Ok((socket, from)) => {
+                        ensure!(from == client.local_addr()?, "{from} has connected");
+                        socket.set_nonblocking(true)?;
+                        let moving = Moving { ground: self, node, socket: socket.into(), client: from, count: 0 };
+                        return Ok((moving, client));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            ensure!(Instant::now() < deadline, "nobody has accepted the connection");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Has the agent of a node carry out a step.
+    fn step(&self, node: usize, step: MoveStep, client: SocketAddr, count: u16) -> Result<MoveOutcome> {
+        let flows = vec![FlowMove { client, service: self.fleet.websocket(), count }];
+        let socket = self.fleet.socket(node);
+        let outcomes = block_on(async { control::moves(&socket, Moves { step, flows }).await })?;
+        let [outcome] = outcomes[..] else { bail!("{} outcomes", outcomes.len()) };
+        Ok(outcome)
+    }
+
+    fn done(&self, node: usize, step: MoveStep, client: SocketAddr, count: u16) -> Result<()> {
+        let outcome = self.step(node, step, client, count)?;
+        ensure!(outcome == MoveOutcome::Done, "{step:?} on node {node}: {outcome:?}");
+        Ok(())
+    }
+
+    /// The flow of a client at a node.
+    fn flow(&self, node: usize, client: SocketAddr) -> Result<Option<FlowEntry>> {
+        let (socket, mut found) = (self.fleet.socket(node), Vec::new());
+        let filter = FlowFilter { client: Some(client.ip()), ..FlowFilter::default() };
+        block_on(async { control::flows(&socket, filter, |flow| found.push(flow)).await })?;
+        Ok(found.into_iter().find(|flow| flow.client == client))
+    }
+
+    fn counter(&self, node: usize, name: &str) -> Result<u64> {
+        block_on(self.fleet.counter(node, name))
+    }
+
+    /// Nothing that would have ended a connection has happened anywhere.
+    fn assert_no_resets(&self) -> Result<()> {
+        for node in 0..self.listeners.len() {
+            for counter in ["rst_unknown_flow", "rst_before_data", "rst_node_gone", "drop_hops", "drop_unknown_node"] {
+                let count = self.counter(node, counter)?;
+                ensure!(count == 0, "node {node}: {counter} is {count}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Moving<'_> {
+    /// Moves it to another node, with what was read and not used.
+    fn over(self, to: usize, read: &[u8]) -> Result<Self> {
+        let Self { ground, node, socket, client, count } = self;
+        let count = count + 1;
+        ground.done(node, MoveStep::Hold, client, count)?;
+        let (taken, mut dump) = take_out(socket)?;
+        dump.put_back(read)?;
+        let put = ground.fleet.lab.node(to).run(|| put_in(&dump))?;
+        ground.done(to, MoveStep::Take, client, count)?;
+        // Whether it is still what was dumped: the last moment to go back.
+        taken.unchanged()?;
+        ground.done(node, MoveStep::Move { to: number(to)? }, client, count)?;
+        taken.drop_silently()?;
+        let live = put.activate()?;
+        ensure!(live.unsent.is_empty(), "{} bytes did not fit", live.unsent.len());
+        Ok(Self { ground, node: to, socket: live.socket, client, count })
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> Result<usize> {
+        loop {
+            match recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty()) {
+                Ok(0) => bail!("the client closed"),
+                Ok(read) => return Ok(read),
+                Err(nix::Error::EAGAIN) => self.wait(PollFlags::POLLIN)?,
+                Err(error) => return Err(error).context("reading on the node"),
+            }
+        }
+    }
+
+    fn write_all(&self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            match send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(nix::Error::EAGAIN) => self.wait(PollFlags::POLLOUT)?,
+                Err(error) => return Err(error).context("writing on the node"),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, what: PollFlags) -> Result<()> {
+        let timeout = PollTimeout::try_from(PATIENCE).expect("a short time");
+        let ready = poll(&mut [PollFd::new(self.socket.as_fd(), what)], timeout)?;
+        ensure!(ready > 0, "nothing happened for {PATIENCE:?}");
+        Ok(())
+    }
+
+    /// Echoes so many bytes, and moves so many times meanwhile, evenly, with the bytes in hand each time.
+    fn echo(mut self, length: usize, moves: u16, random: &mut fastrand::Rng) -> Result<Self> {
+        let mut buffer = vec![0; 1 << 14];
+        let (mut echoed, before) = (0, self.count);
+        while echoed < length {
+            let read = self.read(&mut buffer)?;
+            let made = usize::from(self.count - before);
+            if made < moves.into() && echoed >= (made + 1) * length / (usize::from(moves) + 2) {
+                let nodes = self.ground.listeners.len();
+                let to = (self.node + random.usize(1..nodes)) % nodes;
+                self = self.over(to, &buffer[..read])?;
+                continue;
+            }
+            self.write_all(&buffer[..read])?;
+            echoed += read;
+        }
+        ensure!(self.count - before == moves, "it has moved {} times", self.count - before);
+        Ok(self)
+    }
+}
+
+/// The number of a node.
+fn number(node: usize) -> Result<MemberNumber> {
+    Ok(MemberNumber::new(u16::try_from(node)? + 1)?)
+}
+
+fn block_on<T>(future: impl Future<Output = Result<T, impl Into<anyhow::Error>>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future).map_err(Into::into)
+}
+
+/// A request of this user, and bytes that differ everywhere after it.
+fn stream(user: &str, random: &mut fastrand::Rng, length: usize) -> (Vec<u8>, Vec<u8>) {
+    let first = format!("GET /?sendID={user} HTTP/1.1\r\nHost: h\r\n\r\n").into_bytes();
+    let mut rest = vec![0; length];
+    random.fill(&mut rest);
+    (first, rest)
+}
+
+/// The client sends the rest, gets everything back, and says what it got; on its own host.
+fn converse(
+    lab: &Lab,
+    client: std::net::TcpStream,
+    first: usize,
+    rest: Vec<u8>,
+) -> Result<JoinHandle<io::Result<Vec<u8>>>> {
+    lab.client(0).spawn(async move {
+        let (mut reader, mut writer) = TcpStream::from_std(client)?.into_split();
+        let mut back = vec![0; first + rest.len()];
+        let writing = tokio::spawn(async move {
+            writer.write_all(&rest).await?;
+            // Kept until everything is back.
+            io::Result::Ok(writer)
+        });
+        reader.read_exact(&mut back).await?;
+        let _writer = writing.await??;
+        Ok(back)
+    })
+}
+
+/// One conversation, during which the connection moves.
+fn go_round(ground: &Ground<'_>, temper: &Temper, random: &mut fastrand::Rng, length: usize, moves: u16) -> Result<()> {
+    let (first, rest) = stream(&format!("user{}", random.u32(..)), random, length);
+    let all = [&first[..], &rest].concat();
+    let (moving, client) = ground.connect(temper, &first)?;
+    let conversation = converse(ground.fleet.lab, client, first.len(), rest)?;
+    let _moving = moving.echo(all.len(), moves, random)?;
+    let back = block_on(async { anyhow::Ok(tokio::time::timeout(PATIENCE, conversation).await???) })?;
+    let differ = back.iter().zip(&all).position(|(a, b)| a != b);
+    ensure!(differ.is_none(), "the bytes differ from {differ:?} on");
+    ground.assert_no_resets()
+}
+
+fn a_stream_goes_round_a_hundred_times_over_a_rough_link(family: Family) -> Result<()> {
+    let seed = seed::from_environment();
+    let lab = Lab::builder().nodes(3).build()?;
+    let ground = Ground::prepare(&lab, family)?;
+    let rough = Roughness {
+        loss_permille: 5,
+        duplicate_permille: 5,
+        reorder_permille: 20,
+        overtaken_by_max: 5,
+        hold: Duration::from_millis(5),
+    };
+    let _link = RoughLink::between(&lab, lab.client(0), rough, rough, seed)?;
+    go_round(&ground, &temper::PLAIN, &mut fastrand::Rng::with_seed(seed), 4 << 20, 100)
+}
+
+fn every_temper_goes_round(family: Family) -> Result<()> {
+    let mut random = fastrand::Rng::with_seed(seed::from_environment());
+    let lab = Lab::builder().nodes(3).build()?;
+    let ground = Ground::prepare(&lab, family)?;
+    for temper in &temper::ALL {
+        temper.apply(lab.client(0))?;
+        go_round(&ground, temper, &mut random, 1 << 20, 5).with_context(|| temper.name)?;
+    }
+    Ok(())
+}
+
+fn edges_are_told_and_the_old_node_forgets(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(3).build()?;
+    let ground = Ground::prepare(&lab, family)?;
+    let (moving, _client) = connect_to(&ground, 1)?;
+    let client = moving.client;
+    ensure!(ground.flow(0, client)?.context("the edge has no flow")?.node == 2);
+    let moving = moving.over(2, b"")?;
+    wait_until(|| Ok(ground.flow(0, client)?.is_some_and(|flow| flow.node == 3 && flow.moves == 1)))?;
+    // To the edge itself, and away again.
+    let moving = moving.over(0, b"")?;
+    wait_until(|| Ok(ground.flow(0, client)?.is_some_and(|flow| flow.node == 1 && flow.moves == 2)))?;
+    let _moving = moving.over(1, b"")?;
+    let flow = ground.flow(0, client)?.context("the edge has lost the flow")?;
+    // The edge had it itself a moment ago, and sends on what other edges might still send there.
+    ensure!(flow.node == 2 && flow.moves == 3 && flow.state == control::FlowState::Moved, "{flow:?}");
+    for node in 0..3 {
+        wait_until(|| Ok(on_the_move(&ground, node)? == 0)).with_context(|| format!("node {node}"))?;
+    }
+    ensure!(ground.flow(0, client)?.is_some_and(|flow| flow.state == control::FlowState::Open));
+    ground.assert_no_resets()
+}
+
+/// Entries of `moves` at a node.
+fn on_the_move(ground: &Ground<'_>, node: usize) -> Result<u64> {
+    let socket = ground.fleet.socket(node);
+    let end = block_on(async { control::flows(&socket, FlowFilter::default(), |_| {}).await })?;
+    Ok(end.held + end.moved)
+}
+
+/// A connection that node `owner` has.
+fn connect_to<'a>(ground: &'a Ground<'_>, owner: usize) -> Result<(Moving<'a>, std::net::TcpStream)> {
+    let user = (0..)
+        .map(|index| format!("user{index}"))
+        .find(|user| ground.fleet.ring.owner(user.as_bytes()).number.get() == owner as u16 + 1)
+        .expect("every node owns users");
+    let (first, _) = stream(&user, &mut fastrand::Rng::new(), 0);
+    let (moving, client) = ground.connect(&temper::PLAIN, &first)?;
+    ensure!(moving.node == owner, "node {} has it", moving.node);
+    let mut read = vec![0; first.len()];
+    ensure!(moving.read(&mut read)? == first.len() && read == first);
+    client.set_nonblocking(false)?;
+    client.set_read_timeout(Some(PATIENCE))?;
+    Ok((moving, client))
+}
+
+fn what_is_held_nobody_answers(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(2).build()?;
+    let ground = Ground::prepare(&lab, family)?;
+    // At the edge itself, and at another node.
+    for owner in [0, 1] {
+        let (moving, client) = connect_to(&ground, owner)?;
+        let from = moving.client;
+        ground.done(owner, MoveStep::Hold, from, 1)?;
+        let before = ground.counter(owner, "held")?;
+        io::Write::write_all(&mut &client, b"hello")?;
+        // The client has sent it more than once, and it has not come through.
+        wait_until(|| Ok(ground.counter(owner, "held")? >= before + 2))?;
+        let flow = ground.flow(0, from)?.context("the edge has no flow")?;
+        ensure!(owner != 0 || flow.state == control::FlowState::Held, "{flow:?}");
+        let nothing = recv(moving.socket.as_raw_fd(), &mut [0; 5], MsgFlags::empty());
+        ensure!(nothing == Err(nix::Error::EAGAIN), "{nothing:?}");
+        ground.done(owner, MoveStep::Release, from, 1)?;
+        let mut read = [0; 5];
+        ensure!(moving.read(&mut read)? == 5 && &read == b"hello");
+        // A hold that nobody ends does so by itself.
+        ground.done(owner, MoveStep::Hold, from, 2)?;
+        wait_until(|| Ok(on_the_move(&ground, owner)? == 0))?;
+        ensure!(ground.step(owner, MoveStep::Move { to: number(1 - owner)? }, from, 2)? == MoveOutcome::NotHeld);
+        moving.write_all(b"answer")?;
+        let mut read = [0; 6];
+        io::Read::read_exact(&mut &client, &mut read)?;
+        ensure!(&read == b"answer");
+    }
+    ground.assert_no_resets()
+}
+
+fn an_edge_that_could_not_be_told_is_told_later_by_the_next_agent(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(3).build()?;
+    let ground = Ground::prepare(&lab, family)?;
+    let (moving, client) = connect_to(&ground, 1)?;
+    let from = moving.client;
+    // The edge goes on steering without its agent, which cannot be told.
+    ground.fleet.agents[0].kill()?;
+    let moving = moving.over(2, b"")?;
+    let before = ground.counter(1, "forwarded_moved")?;
+    io::Write::write_all(&mut &client, b"hello")?;
+    let mut read = [0; 5];
+    ensure!(moving.read(&mut read)? == 5 && &read == b"hello");
+    ensure!(ground.counter(1, "forwarded_moved")? > before, "it did not come by the old node");
+    // Nor does the old node's agent live to tell it. What has to be told is in the kernel.
+    ground.fleet.agents[1].kill()?;
+    io::Write::write_all(&mut &client, b"again")?;
+    ensure!(moving.read(&mut read)? == 5 && &read == b"again");
+    for node in [0, 1] {
+        let mark = ground.fleet.agents[node].log_mark();
+        ground.fleet.agents[node].restart()?;
+        ground.fleet.agents[node].wait_for_log(mark, PATIENCE, |line| line.contains("steering"))?;
+    }
+    wait_until(|| Ok(ground.flow(0, from)?.is_some_and(|flow| flow.node == 3 && flow.moves == 1)))?;
+    wait_until(|| Ok(on_the_move(&ground, 1)? == 0))?;
+    io::Write::write_all(&mut &client, b"there")?;
+    ensure!(moving.read(&mut read)? == 5 && &read == b"there");
+    ground.assert_no_resets()
+}
+
+fn a_step_that_is_not_due_changes_nothing(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(2).build()?;
+    let ground = Ground::prepare(&lab, family)?;
+    let (moving, client) = connect_to(&ground, 1)?;
+    let from = moving.client;
+    let step = |step, count| ground.step(1, step, from, count);
+    let to = |node: usize| anyhow::Ok(MoveStep::Move { to: number(node)? });
+    ensure!(step(to(0)?, 1)? == MoveOutcome::NotHeld);
+    ensure!(step(MoveStep::Hold, 0)? == MoveOutcome::Stale);
+    ensure!(step(MoveStep::Hold, 2)? == MoveOutcome::Done);
+    ensure!(step(MoveStep::Hold, 1)? == MoveOutcome::Stale);
+    ensure!(step(MoveStep::Release, 1)? == MoveOutcome::Stale);
+    ensure!(step(to(1)?, 2)? == MoveOutcome::NoMember, "a node cannot send on to itself");
+    ensure!(step(to(7)?, 2)? == MoveOutcome::NoMember);
+    ensure!(step(MoveStep::Release, 2)? == MoveOutcome::Done);
+    let flows = vec![FlowMove { client: from, service: "192.0.2.77:1".parse()?, count: 1 }];
+    let socket = ground.fleet.socket(1);
+    let outcomes = block_on(async { control::moves(&socket, Moves { step: MoveStep::Hold, flows }).await })?;
+    ensure!(outcomes == [MoveOutcome::NoService]);
+    io::Write::write_all(&mut &client, b"hello")?;
+    let mut read = [0; 5];
+    ensure!(moving.read(&mut read)? == 5 && &read == b"hello");
+    ground.assert_no_resets()
+}
+
+/// Waits for something that nobody tells.
+fn wait_until(holds: impl Fn() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds()? {
+        ensure!(Instant::now() < deadline, "it did not happen within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
