@@ -5,12 +5,14 @@
 //! * [`setup`]: what the lab needs from the machine, with [`packages`];
 //! * [`validator`], what the manifests are held to, and [`autobahn`], what the websocket codec is held to, each in a
 //!   [`python`] environment of its own;
+//! * [`fuzz`]: a fuzzer against the parsers;
 //! * [`run`]: tests, demo and benchmarks, which bring about whatever they stand on.
 
 mod autobahn;
 mod build_ebpf;
 mod command;
 mod elf;
+mod fuzz;
 mod host;
 mod install;
 mod linker;
@@ -43,6 +45,7 @@ enum Command {
     BuildEbpf(build_ebpf::Args),
     Setup(setup::Args),
     Test(run::TestArgs),
+    Fuzz(fuzz::Args),
     Demo(run::DemoArgs),
     Bench(run::BenchArgs),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::BuildEbpf(args) => build_ebpf::main(&args),
         Command::Setup(args) => setup::main(&args),
         Command::Test(args) => run::test(&args),
+        Command::Fuzz(args) => fuzz::main(&args),
         Command::Demo(args) => run::demo(&args),
         Command::Bench(args) => run::bench(&args),
     };

@@ -5,7 +5,7 @@ use std::{convert::Infallible, ffi::OsString, path::PathBuf, process::Command};
 use anyhow::Result;
 
 use crate::{
-    autobahn, build_ebpf, command,
+    autobahn, build_ebpf, command, fuzz,
     setup::{self, Purpose},
     validator, workspace,
 };
@@ -13,14 +13,14 @@ use crate::{
 /// Run all tests: unit tests, tests of the kernel programs, end-to-end tests in the lab
 ///
 /// Needs root. Builds the kernel programs and the ringsteer binary first. Uses `cargo nextest` if it is installed, else
-/// `cargo test`; documentation tests run first.
+/// `cargo test`; documentation tests and a short run of the fuzzer come first.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask test                        everything
   cargo xtask test ring::                 tests with `ring::` in their names
   cargo xtask test upgrade --no-capture   one test, with what it prints")]
 pub struct TestArgs {
-    /// Run only tests whose names contain one of these (and no documentation tests)
+    /// Run only tests whose names contain one of these (and neither documentation tests nor the fuzzer)
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
     /// Show what tests print, one test at a time
@@ -64,6 +64,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     command::run(cargo().args(["build", "--workspace", "--all-targets"]))?;
     if args.filters.is_empty() {
         command::run(with_products(cargo().args(["test", "--workspace", "--doc"]), "debug"))?;
+        fuzz::test()?;
     }
     let has_nextest = command::output(cargo().args(["nextest", "--version"])).is_ok();
     if !has_nextest {

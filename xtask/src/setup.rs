@@ -44,7 +44,7 @@ struct Tool {
     is_there: fn(name: &str) -> bool,
 }
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 12] = [
     // The ringsteer binary is compiled with them. The package with protoc only recommends the one with the definitions.
     Tool { name: "protoc", package: "protobuf-compiler", only_for: None, is_there: protoc },
     Tool { name: "google/protobuf/descriptor.proto", package: "libprotobuf-dev", only_for: None, is_there: definition },
@@ -56,6 +56,8 @@ const TOOLS: [Tool; 11] = [
     Tool { name: "etcd", package: "etcd-server", only_for: Some(Purpose::Tests), is_there: program },
     Tool { name: "ensurepip", package: "python3-venv", only_for: Some(Purpose::Tests), is_there: python_module },
     Tool { name: "kubectl", package: "kubernetes-client", only_for: Some(Purpose::Tests), is_there: kustomize },
+    // libFuzzer is compiled from source.
+    Tool { name: "c++", package: "g++", only_for: Some(Purpose::Tests), is_there: program },
     Tool { name: "haproxy", package: "haproxy", only_for: Some(Purpose::Benchmarks), is_there: program },
 ];
 
@@ -166,7 +168,7 @@ mod tests {
             packages
         };
         assert_eq!(missing(Purpose::Demo), everyone);
-        let for_tests = ["etcd-server", "kubernetes-client", "python3-venv", "python3-websockets"];
+        let for_tests = ["etcd-server", "g++", "kubernetes-client", "python3-venv", "python3-websockets"];
         assert_eq!(missing(Purpose::Tests), and(&for_tests));
         assert_eq!(missing(Purpose::Benchmarks), and(&["haproxy"]));
         assert_eq!(missing(Purpose::All).len(), TOOLS.len());

@@ -8,7 +8,8 @@
 //! | file | subject |
 //! |---|---|
 //! | [`request`] | the head of a request and its parameters, as a Go server reads them |
-//! | [`handshake`] | from that to a websocket |
+//! | [`body`] | what follows the head of a request that is no websocket |
+//! | [`handshake`] | from a request to a websocket |
 //! | [`frame`] | headers and masks |
 //! | [`decoder`] | what the client says |
 //! | [`encoder`] | what is said to clients, one or many |
@@ -18,6 +19,7 @@
 
 #[cfg(test)]
 mod agreement;
+pub mod body;
 pub mod close;
 pub mod decoder;
 pub mod deflate;
