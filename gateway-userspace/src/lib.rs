@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod gateway;
 pub mod inspect;
 pub mod membership;
+pub mod msg;
 pub mod peer;
 pub mod push;
 mod random;

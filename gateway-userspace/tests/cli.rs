@@ -124,3 +124,80 @@ fn every_command_tells_its_exit_codes() {
         assert_eq!(text.contains("\n  3  "), command.ends_with(&["diff"]) || command == ["ring"], "{text}");
     }
 }
+
+const CONFIGURATION: &str = r#"[node]
+name = "node-1"
+identity = "gw-0.example:88"
+interfaces = ["eth0"]
+
+[secrets]
+current_file = "SECRET"
+
+[ring]
+epoch = 3
+
+[[ring.members]]
+number = 1
+identity = "gw-0.example:88"
+address = "198.51.100.11"
+
+[[services]]
+name = "websocket"
+address = "192.0.2.1:10001"
+parameter = "sendID"
+serve = "websocket"
+"#;
+
+#[test]
+fn a_configuration_is_checked_and_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, secret) = (directory.path().join("ringsteer.toml"), directory.path().join("secret"));
+    let text = CONFIGURATION.replace("SECRET", secret.to_str().unwrap());
+    std::fs::write(&path, &text).unwrap();
+    let path = path.to_str().unwrap();
+
+    // The secret's file is not there yet.
+    let (code, said, _) = run(&["config", "check", "--config", path]);
+    assert_eq!(code, 3);
+    assert!(said.starts_with(&format!("cannot read the secret in {}", secret.display())), "{said}");
+    std::fs::write(&secret, "000102030405060708090a0b0c0d0e0f").unwrap();
+    let (code, said, errors) = run(&["config", "check", "--config", path]);
+    assert_eq!((code, said, errors), (0, format!("{path}: fine\n"), String::new()));
+
+    let mut command = ringsteer(&["config", "show", "--config", path, "--set", "gateway.max_message_bytes=9"]);
+    let output = command.env("RINGSTEER_NODE_MAX_FLOWS", "77").env("RINGSTEER_GATEWAY_PORT", "x").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let has = |line: &str, origin: &str| {
+        let found = shown.lines().any(|one| one.starts_with(line) && one.ends_with(&format!("# {origin}")));
+        assert!(found, "{line} … {origin} is missing in:\n{shown}");
+    };
+    has("identity = \"gw-0.example:88\"", "line 3");
+    has("max_flows = 77", "RINGSTEER_NODE_MAX_FLOWS");
+    has("max_message_bytes = 9", "--set gateway.max_message_bytes");
+    has("tunnel_port = 6080", "default");
+    // What is shown is a configuration that says the same.
+    let again = directory.path().join("again.toml");
+    std::fs::write(&again, &shown).unwrap();
+    let (code, second, errors) = run(&["config", "show", "--config", again.to_str().unwrap()]);
+    assert_eq!(code, 0, "{errors}");
+    let values = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split(" # ").next().unwrap().trim_end().to_owned()).collect()
+    };
+    assert_eq!(values(&second), values(&shown));
+
+    let (_, json, _) = run(&["config", "show", "--config", path, "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["node"]["name"], serde_json::json!({ "value": "node-1", "from": { "line": 2 } }));
+    assert_eq!(json["services"][0]["name"], "websocket");
+
+    let mut command = ringsteer(&["config", "check", "--config", path]);
+    let output = command.env("RINGSTEER_NODE_MAX_FLOWZ", "1").env("RINGSTEER_PEERS_PORT", "1").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("the environment's RINGSTEER_NODE_MAX_FLOWZ sets no key; it is not used\n"), "{said}");
+    std::fs::write(path, text.replace("[node]", "[node]\nnmae = 1")).unwrap();
+    let (code, _, errors) = run(&["config", "check", "--config", path]);
+    assert_eq!(code, 1);
+    assert!(errors.contains("line 2: unknown field `nmae`"), "{errors}");
+}

@@ -2,6 +2,7 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `config` | what the configuration says |
 //! | `drain` | this node is to leave |
 //! | `doctor` | whether this host is fit to steer |
 //! | `node` | the agent of this node, for the subcommands that ask it |
@@ -16,6 +17,7 @@
 //! | `connect` | a client in a terminal |
 //! | `ring` | rings to look at, to compare, to try changes on |
 
+mod config;
 mod connect;
 mod doctor;
 mod drain;
@@ -23,7 +25,7 @@ mod flows;
 mod names;
 mod node;
 mod nodes;
-mod output;
+pub(crate) mod output;
 mod pinned;
 mod ring;
 mod services;
@@ -38,7 +40,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::output::Verdict;
-use crate::{agent, gateway};
+use crate::{agent, config::Setting, gateway, msg};
 
 /// Steers websocket connections to the node that owns their user, in the kernel
 #[derive(Debug, Parser)]
@@ -47,6 +49,10 @@ pub struct Cli {
     /// What to log to stderr: error, warn, info, debug, trace, or a filter such as `info,ringsteer::gateway=debug`
     #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG", default_value = "info")]
     log: EnvFilter,
+    /// A value that goes before the configuration file's and the environment's, such as `node.max_flows=100000`; may be
+    /// repeated
+    #[arg(long, global = true, value_name = "TABLE.KEY=VALUE")]
+    set: Vec<Setting>,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,6 +63,8 @@ enum Command {
     Load(agent::Load),
     Prepare(agent::Prepare),
     Gateway(gateway::Args),
+    Msg(msg::Args),
+    Config(config::Args),
     Status(status::Args),
     Who(who::Args),
     Nodes(nodes::Args),
@@ -73,7 +81,8 @@ enum Command {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    let Cli { log, command } = Cli::parse();
+    let Cli { log, set, command } = Cli::parse();
+    Setting::set_for_this_process(set);
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(log).with_writer(std::io::stderr).with_ansi(colours).compact().init();
     match run(command) {
@@ -92,6 +101,8 @@ fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Load(args) => args.run()?,
         Command::Prepare(args) => runtime.block_on(args.run())?,
         Command::Gateway(args) => runtime.block_on(args.run())?,
+        Command::Msg(args) => runtime.block_on(args.run())?,
+        Command::Config(args) => return args.run(),
         Command::Status(args) => return runtime.block_on(args.run()),
         Command::Who(args) => return runtime.block_on(args.run()),
         Command::Nodes(args) => return runtime.block_on(args.run()),

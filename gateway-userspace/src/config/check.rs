@@ -12,8 +12,9 @@ use ringsteer_ebpf::layout::{flow::DEFAULT_MAX_FLOWS, service::MAX_SERVICES};
 use toml::Spanned;
 
 use super::{
-    Config, DEFAULT_PIN_DIR, DEFAULT_SOCKET, Gateway, MAX_MESSAGE_BYTES, MAX_NAME, MAX_SOCKET_PATH, Membership,
-    Metrics, Node, Overrides, Parameter, Peers, Problem, Push, Secret, SecretSource, Serve, Service, file, service,
+    Config, DEFAULT_MSG_PATH, DEFAULT_PIN_DIR, DEFAULT_SOCKET, Gateway, MAX_MESSAGE_BYTES, MAX_MSG_BYTES, MAX_NAME,
+    MAX_SOCKET_PATH, Membership, Metrics, Msg, Node, Parameter, Peers, Problem, Push, Secret, SecretSource, Serve,
+    Service, file, service,
 };
 use crate::push::token::Token;
 use crate::ring::{Epoch, Identity, Member, MemberNumber, NodeAddress, Ring, RingError};
@@ -28,8 +29,8 @@ mod membership;
 
 pub(super) type Checked<T> = Result<T, Located>;
 
-/// The configuration that `file` describes, with `overrides` in place of what it says.
-pub(super) fn config(file: file::File, overrides: &Overrides) -> Checked<Config> {
+/// The configuration that `file` describes.
+pub(super) fn config(file: file::File) -> Checked<Config> {
     let ring = file.ring.map(ring).transpose()?;
     let (membership, bare_names) = match file.membership {
         Some(table) => membership::check(table)?,
@@ -42,7 +43,7 @@ pub(super) fn config(file: file::File, overrides: &Overrides) -> Checked<Config>
     if let (false, Some(_)) = (inline, &ring) {
         return Err(Located { problem: Problem::TwoRings, span: None });
     }
-    let node = node(file.node, overrides, bare_names)?;
+    let node = node(file.node, bare_names)?;
     if let (Membership::Etcd(_), None) = (&membership, node.address) {
         return Err(Located { problem: Problem::NoNodeAddress, span: None });
     }
@@ -54,6 +55,7 @@ pub(super) fn config(file: file::File, overrides: &Overrides) -> Checked<Config>
         metrics: Metrics {
             agent: listen("agent", file.metrics.agent, 9600)?,
             gateway: listen("gateway", file.metrics.gateway, 9601)?,
+            msg: listen("msg", file.metrics.msg, 9603)?,
         },
         current,
         previous,
@@ -61,6 +63,7 @@ pub(super) fn config(file: file::File, overrides: &Overrides) -> Checked<Config>
         services: services(file.services)?,
         gateway: gateway(file.gateway)?,
         push: push(file.push)?,
+        msg: msg(file.msg)?,
     })
 }
 
@@ -82,32 +85,18 @@ where
     })
 }
 
-/// What the environment says, or else the file, through `check`.
-fn overridden<T, E: Into<Problem>>(
-    variable: &'static str,
-    said: Option<&String>,
-    file: Option<Spanned<String>>,
-    check: impl FnOnce(String) -> Result<T, E>,
-) -> Checked<Option<T>> {
-    match said {
-        Some(said) => check(said.clone()).map(Some).map_err(|problem| Located {
-            problem: Problem::Environment { variable, problem: Box::new(problem.into()) },
-            span: None,
-        }),
-        None => file.map(|value| located(value, check)).transpose(),
-    }
-}
-
-fn node(file: file::Node, overrides: &Overrides, bare_names: bool) -> Checked<Node> {
+fn node(file: file::Node, bare_names: bool) -> Checked<Node> {
     let missing = |key, variable| Located { problem: Problem::NoNodeKey { key, variable }, span: None };
     let identity = if bare_names { Identity::port_optional } else { Identity::new };
-    let name = overridden("RINGSTEER_NODE_NAME", overrides.name.as_ref(), file.name, |name| {
-        let good = (1..=MAX_NAME).contains(&name.len()) && !name.contains(char::is_control);
-        if good { Ok(name) } else { Err(Problem::NodeName) }
-    })?;
-    let identity = overridden("RINGSTEER_NODE_IDENTITY", overrides.identity.as_ref(), file.identity, identity)?;
-    let address =
-        overridden("RINGSTEER_NODE_ADDRESS", overrides.address.as_ref(), file.address, NodeAddress::try_from)?;
+    let name = file.name.map(|name| {
+        located(name, |name| {
+            let good = (1..=MAX_NAME).contains(&name.len()) && !name.contains(char::is_control);
+            if good { Ok(name) } else { Err(Problem::NodeName) }
+        })
+    });
+    let name = name.transpose()?;
+    let identity = file.identity.map(|text| located(text, identity)).transpose()?;
+    let address = file.address.map(|text| located(text, NodeAddress::try_from)).transpose()?;
     Ok(Node {
         name: name.ok_or_else(|| missing("name", "RINGSTEER_NODE_NAME"))?,
         identity: identity.ok_or_else(|| missing("identity", "RINGSTEER_NODE_IDENTITY"))?,
@@ -297,5 +286,33 @@ fn push(file: file::Push) -> Checked<Push> {
             Some(address) => listen("grpc", Some(address), 0)?,
         },
         grpc_auth: file.grpc_auth,
+    })
+}
+
+/// What the message service needs of the file.
+pub(super) fn msg_alone(file: file::MsgFile) -> Checked<(Msg, Option<SocketAddr>)> {
+    Ok((msg(file.msg)?, listen("msg", file.metrics.msg, 9603)?))
+}
+
+fn msg(file: file::Msg) -> Checked<Msg> {
+    let listen = listen("listen", file.listen.filter(|address| !address.get_ref().is_empty()), 10130)?;
+    let push = file.push.filter(|url| !url.get_ref().is_empty()).map(|url| {
+        located(url, |url| {
+            let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+            let good =
+                authority.is_some_and(|rest| rest.parse::<http::uri::Authority>().is_ok_and(|a| a.port().is_some()));
+            if good { Ok(url) } else { Err(Problem::PushUrl(url)) }
+        })
+    });
+    Ok(Msg {
+        listen: listen.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 10130).into()),
+        path: absolute("path", file.path)?.unwrap_or_else(|| DEFAULT_MSG_PATH.into()),
+        fsync: file.fsync,
+        fsync_interval_ms: number("fsync_interval_ms", file.fsync_interval_ms, 100, 1, 60_000)?,
+        push: push.transpose()?,
+        push_token_file: absolute("push_token_file", file.push_token_file)?,
+        token_file: absolute("token_file", file.token_file)?,
+        max_message_bytes: number::<u32>("max_message_bytes", file.max_message_bytes, 128 << 10, 1, MAX_MSG_BYTES)?
+            as usize,
     })
 }

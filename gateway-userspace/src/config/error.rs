@@ -11,7 +11,7 @@ use std::{
 
 use ringsteer_ebpf::layout::service::{MAX_PARAMETER, MAX_SERVICES};
 
-use super::{MAX_CONFIG_BYTES, MAX_NAME, MAX_SOCKET_PATH};
+use super::{MAX_CONFIG_BYTES, MAX_NAME, MAX_SOCKET_PATH, Source};
 use crate::ring::{IdentityError, MemberNumberError, NodeAddressError, RingError};
 
 /// The configuration cannot be used: where, what is wrong, and how to mend it. Trying again without a change will not
@@ -50,13 +50,30 @@ pub enum Problem {
         /// What may be set instead.
         variable: &'static str,
     },
-    /// A variable of the environment is wrong.
-    #[error("the environment's {variable}: {problem}")]
-    Environment {
-        /// Which.
-        variable: &'static str,
+    /// Something that the environment or the command line says is wrong.
+    #[error("{source_of}: {problem}")]
+    Override {
+        /// What says it.
+        source_of: Source,
         /// What is wrong with it.
         problem: Box<Problem>,
+    },
+    /// Not a URL of a service that pushes.
+    #[error("`push = {0:?}` must be a URL such as \"http://127.0.0.1:10140\", or \"\" for none")]
+    PushUrl(String),
+    /// The file with a token cannot be read.
+    #[error("cannot read the token in {path}: {error}; create it with the token on one line, readable to this process", path = path.display())]
+    UnreadableToken {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file that holds no token.
+    #[error("{path} must hold a token: a line of 8 to 512 characters that are no spaces", path = path.display())]
+    MalformedToken {
+        /// Which.
+        path: PathBuf,
     },
     /// The node cannot announce where it is.
     #[error(

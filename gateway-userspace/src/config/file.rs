@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use toml::Spanned;
 
-use super::{GrpcAuth, KubernetesMode, Serve, XdpMode};
+use super::{FsyncPolicy, GrpcAuth, KubernetesMode, Serve, XdpMode};
 use crate::{
     push::OnlineRule,
     ring::{Algorithm, MemberState},
@@ -28,6 +28,27 @@ pub(super) struct File {
     pub(super) gateway: Gateway,
     #[serde(default)]
     pub(super) push: Push,
+    #[serde(default)]
+    pub(super) msg: Msg,
+}
+
+/// The same file as the message service reads it. What is for others may be there, or not.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "these tables are known, and no more")]
+pub(super) struct MsgFile {
+    node: Option<IgnoredAny>,
+    secrets: Option<IgnoredAny>,
+    ring: Option<IgnoredAny>,
+    membership: Option<IgnoredAny>,
+    peers: Option<IgnoredAny>,
+    #[serde(default)]
+    pub(super) metrics: Metrics,
+    services: Option<IgnoredAny>,
+    gateway: Option<IgnoredAny>,
+    push: Option<IgnoredAny>,
+    #[serde(default)]
+    pub(super) msg: Msg,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +130,7 @@ pub(super) struct Peers {
 pub(super) struct Metrics {
     pub(super) agent: Option<Spanned<String>>,
     pub(super) gateway: Option<Spanned<String>>,
+    pub(super) msg: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -164,4 +186,18 @@ pub(super) struct Push {
     pub(super) grpc: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) grpc_auth: GrpcAuth,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Msg {
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) path: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    pub(super) fsync: FsyncPolicy,
+    pub(super) fsync_interval_ms: Option<Spanned<i64>>,
+    pub(super) push: Option<Spanned<String>>,
+    pub(super) push_token_file: Option<Spanned<PathBuf>>,
+    pub(super) token_file: Option<Spanned<PathBuf>>,
+    pub(super) max_message_bytes: Option<Spanned<i64>>,
 }

@@ -8,20 +8,27 @@
 //! | `file` | the shape of the file, and where each value stands |
 //! | `check` | from that shape to a [`Config`] |
 //! | `error` | everything that can be wrong |
-//! | `membership`, `push`, `secret`, `service` | the types of those tables |
-//! | `overrides` | what the environment says instead |
+//! | `membership`, `msg`, `push`, `secret`, `service` | the types of those tables |
+//! | `overrides` | what the environment and the command line say instead |
+//! | `keys` | which keys there are to set |
+//! | `shown` | the configuration in force, with where it comes from |
+//! | `token` | secrets that callers show |
 #![forbid(unsafe_code)]
 
 mod check;
 mod error;
 mod file;
+mod keys;
 mod membership;
+mod msg;
 mod overrides;
 mod push;
 mod secret;
 mod service;
+pub mod shown;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::{
     fs,
@@ -35,10 +42,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use self::{
     error::{ConfigError, Problem},
     membership::{Etcd, Kubernetes, KubernetesMode, Login, Membership, NewRing, Tls},
-    overrides::Overrides,
+    msg::{FsyncPolicy, Msg},
+    overrides::{Overrides, Setting, Source},
     push::{GrpcAuth, Push},
     secret::{Secret, SecretSource, Secrets},
     service::{Parameter, Serve, Service},
+    token::read_token,
 };
 use crate::ring::{Identity, Member, NodeAddress, Ring};
 
@@ -50,6 +59,9 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/ringsteer";
 
 /// Where the agent listens unless `socket` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/ringsteer/agent.sock";
+
+/// Where messages are kept unless `[msg]` says otherwise.
+pub const DEFAULT_MSG_PATH: &str = "/var/lib/ringsteer/msg";
 
 /// Largest file taken for a configuration, in bytes: several times the largest ring.
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
@@ -63,6 +75,9 @@ const MAX_SOCKET_PATH: usize = 103;
 
 /// Largest `max_message_bytes`.
 const MAX_MESSAGE_BYTES: u32 = 16 << 20;
+
+/// Largest `max_message_bytes` of the message service: a message has to fit an answer.
+const MAX_MSG_BYTES: u32 = 2 << 20;
 
 /// A node's configuration, checked.
 #[derive(Clone, Debug)]
@@ -81,6 +96,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// How pushes are made.
     pub push: Push,
+    /// How our message service behaves.
+    pub msg: Msg,
     current: SecretSource,
     previous: Option<SecretSource>,
     ring: Option<Ring>,
@@ -146,6 +163,8 @@ pub struct Metrics {
     pub agent: Option<SocketAddr>,
     /// By the gateway.
     pub gateway: Option<SocketAddr>,
+    /// By the message service.
+    pub msg: Option<SocketAddr>,
 }
 
 /// The `[gateway]` table.
@@ -158,13 +177,13 @@ pub struct Gateway {
 // === impl Config ===
 
 impl Config {
-    /// The configuration in the file at `path`, and what the environment says instead ([`Overrides`]).
+    /// The configuration in the file at `path`, and what environment and command line say instead ([`Overrides`]).
     ///
     /// # Errors
     /// If the file cannot be read, or what it says cannot be used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         read(path)
-            .and_then(|text| Self::parse(&text, &Overrides::from_environment()))
+            .and_then(|text| Self::parse(&text, &Overrides::of_this_process()))
             .map_err(|error| error.in_file(path))
     }
 
@@ -173,7 +192,7 @@ impl Config {
     /// # Errors
     /// If it is no TOML of the right shape, or what it says cannot be used.
     pub fn parse(text: &str, overrides: &Overrides) -> Result<Self, ConfigError> {
-        parse(text, |file| check::config(file, overrides))
+        parse(text, overrides, check::config)
     }
 
     /// This node as a member of `ring`: the one with its identity or, where identities come from elsewhere and ours is
@@ -219,6 +238,17 @@ impl Config {
     }
 }
 
+/// What the message service needs of the configuration file at `path`, and where its metrics are served. Tables for
+/// others may be missing: the service can have a host of its own.
+///
+/// # Errors
+/// If the file cannot be read, or what it says cannot be used.
+pub fn load_msg(path: &Path) -> Result<(Msg, Option<SocketAddr>), ConfigError> {
+    read(path)
+        .and_then(|text| parse(&text, &Overrides::of_this_process(), check::msg_alone))
+        .map_err(|error| error.in_file(path))
+}
+
 /// The ring in a file that holds nothing else.
 ///
 /// # Errors
@@ -232,7 +262,7 @@ pub fn load_ring(path: &Path) -> Result<Ring, ConfigError> {
 /// # Errors
 /// If it is no TOML of the right shape, or the members make no ring.
 pub fn parse_ring(text: &str) -> Result<Ring, ConfigError> {
-    parse(text, |file: file::RingFile| check::ring(file.ring))
+    parse(text, &Overrides::default(), |file: file::RingFile| check::ring(file.ring))
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -248,14 +278,17 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 
 fn parse<F: DeserializeOwned, T>(
     text: &str,
+    overrides: &Overrides,
     check: impl FnOnce(F) -> Result<T, check::Located>,
 ) -> Result<T, ConfigError> {
-    let file = toml::from_str(text).map_err(|error| {
-        let problem = Problem::Toml(error.message().to_owned());
-        ConfigError::at(text, error.span(), problem)
-    })?;
-    check(file).map_err(|located| match located.span {
-        Some(span) => ConfigError::at(text, Some(span), located.problem),
-        None => ConfigError::elsewhere(located.problem),
-    })
+    let error =
+        |problem, span: Option<std::ops::Range<usize>>| match span.as_ref().and_then(|span| overrides.at(text, span)) {
+            Some(source) => {
+                ConfigError::elsewhere(Problem::Override { source_of: source.clone(), problem: Box::new(problem) })
+            }
+            None if span.is_some() => ConfigError::at(text, span, problem),
+            None => ConfigError::elsewhere(problem),
+        };
+    let file = overrides.read(text).map_err(|unreadable| error(Problem::Toml(unreadable.message), unreadable.span))?;
+    check(file).map_err(|located| error(located.problem, located.span))
 }

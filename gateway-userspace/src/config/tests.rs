@@ -577,18 +577,116 @@ fn one_place_for_the_ring() {
 
 #[test]
 fn the_environment_goes_before_the_file() {
-    let overrides = Overrides {
-        name: Some("from outside".into()),
-        identity: Some("gw-1.example:88".into()),
-        address: Some("198.51.100.12".into()),
-    };
+    let of = |variables: &[(&str, &str)]| Overrides::of_environment(variables.iter().copied());
+    let overrides = of(&[
+        ("RINGSTEER_NODE_NAME", "from outside"),
+        ("RINGSTEER_NODE_IDENTITY", "gw-1.example:88"),
+        ("RINGSTEER_NODE_ADDRESS", "198.51.100.12"),
+        ("RINGSTEER_NODE_MAX_FLOWS", "1000"),
+        ("RINGSTEER_NODE_INTERFACES", "[\"eth1\", \"eth2\"]"),
+        ("RINGSTEER_METRICS_AGENT", "127.0.0.1:7"),
+        ("RINGSTEER_NODE_SOCKET", ""),
+        // Not for us.
+        ("RINGSTEER_CONFIG", "x"),
+        ("PATH", "/bin"),
+    ]);
     let config = Config::parse(SMALLEST, &overrides).unwrap();
     assert_eq!((config.node.name.as_str(), config.node.identity.as_str()), ("from outside", "gw-1.example:88"));
     assert_eq!(config.node.address.unwrap().to_string(), "198.51.100.12");
-    let wrong = Overrides { address: Some("x".into()), ..overrides };
+    assert_eq!((config.node.max_flows, config.node.interfaces.len()), (1000, 2));
+    assert_eq!(config.metrics.agent, Some("127.0.0.1:7".parse().unwrap()));
+    assert_eq!(config.node.socket, Path::new(DEFAULT_SOCKET), "an empty variable says nothing");
     assert_eq!(
-        Config::parse(SMALLEST, &wrong).unwrap_err().to_string(),
-        "the environment's RINGSTEER_NODE_ADDRESS: \"x\" is no IP address; write the node's own address, such as \
-         198.51.100.11, without a port"
+        overrides.source("node", "max_flows").unwrap().to_string(),
+        "the environment's RINGSTEER_NODE_MAX_FLOWS"
     );
+    assert_eq!(overrides.source("node", "socket"), None);
+    for (variable, value, expected) in [
+        (
+            "RINGSTEER_NODE_ADDRESS",
+            "x",
+            "the environment's RINGSTEER_NODE_ADDRESS: \"x\" is no IP address; write the node's own address, such as \
+             198.51.100.11, without a port",
+        ),
+        (
+            "RINGSTEER_NODE_MAX_FLOWS",
+            "many",
+            "the environment's RINGSTEER_NODE_MAX_FLOWS: invalid type: string \"many\", expected i64",
+        ),
+        (
+            "RINGSTEER_PEERS_PORT",
+            "0",
+            "the environment's RINGSTEER_PEERS_PORT: `port = 0` is out of range; it goes from 1 to 65535",
+        ),
+    ] {
+        assert_eq!(Config::parse(SMALLEST, &of(&[(variable, value)])).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn what_looks_like_a_number_can_be_text() {
+    let overrides = Overrides::of_environment([("RINGSTEER_NODE_NAME", "17"), ("RINGSTEER_NODE_MAX_FLOWS", "18")]);
+    let config = Config::parse(SMALLEST, &overrides).unwrap();
+    assert_eq!((config.node.name.as_str(), config.node.max_flows), ("17", 18));
+    let secret = [("RINGSTEER_SECRETS_CURRENT", "10111213141516171819202122232425")];
+    let other = Config::parse(SMALLEST, &Overrides::of_environment(secret)).unwrap();
+    assert_ne!(other.secrets().unwrap(), config.secrets().unwrap());
+    let short = [("RINGSTEER_SECRETS_CURRENT", "101112131415161718")];
+    let error = Config::parse(SMALLEST, &Overrides::of_environment(short)).unwrap_err().to_string();
+    assert!(error.starts_with("the environment's RINGSTEER_SECRETS_CURRENT: `current` holds 18 characters"), "{error}");
+    assert!(!error.contains("1011"), "{error}");
+}
+
+#[test]
+fn a_variable_of_somebody_else_is_not_in_the_way() {
+    let overrides =
+        Overrides::of_environment([("RINGSTEER_GATEWAY_PORT", "tcp://192.0.2.7:80"), ("RINGSTEER_X_Y", "")]);
+    assert!(Config::parse(SMALLEST, &overrides).is_ok());
+    assert_eq!(overrides.unknown(), ["RINGSTEER_GATEWAY_PORT"]);
+}
+
+#[test]
+fn the_places_in_the_file_stay_right() {
+    let overrides = Overrides::of_environment([("RINGSTEER_NODE_MAX_FLOWS", "1000")]);
+    let text = SMALLEST.replace("number = 2", "number = 0");
+    let error = Config::parse(&text, &overrides).unwrap_err();
+    assert_eq!(error.line(), Some(18));
+}
+
+#[test]
+fn settings_are_written_with_table_and_key() {
+    let wrong = |text: &str| text.parse::<Setting>().unwrap_err().to_string();
+    assert!("node.max_flows=5".parse::<Setting>().is_ok());
+    assert!("msg.path = /x=y".parse::<Setting>().is_ok());
+    assert_eq!(wrong("max_flows=5"), "write TABLE.KEY=VALUE, such as node.max_flows=100000");
+    assert!(wrong("nod.name=x").starts_with("there is no table \"nod\" to set; there are node, secrets, "));
+    assert!(wrong("peers.prot=1").starts_with("`[peers]` has no key \"prot\"; it has port"));
+}
+
+#[test]
+fn the_message_service_needs_its_own_table_only() {
+    let alone = |text: &str| super::parse(text, &Overrides::default(), check::msg_alone);
+    let (msg, metrics) = alone("").unwrap();
+    assert_eq!(msg.listen, "127.0.0.1:10130".parse().unwrap());
+    assert_eq!((msg.path.as_path(), msg.fsync), (Path::new(DEFAULT_MSG_PATH), FsyncPolicy::Always));
+    assert_eq!((msg.push, msg.max_message_bytes, metrics), (None, 131_072, Some("127.0.0.1:9603".parse().unwrap())));
+    let text = format!(
+        "{SMALLEST}\n[msg]\nlisten = \"[::1]:7\"\npath = \"/m\"\nfsync = \"interval\"\nfsync_interval_ms = 5\n\
+         push = \"http://push.example:10140\"\npush_token_file = \"/t\"\ntoken_file = \"/u\"\nmax_message_bytes = 9\n\
+         [metrics]\nmsg = \"\"\n"
+    );
+    let (msg, metrics) = alone(&text).unwrap();
+    assert_eq!(parse(&text).unwrap().msg, msg);
+    assert_eq!((msg.fsync, msg.fsync_interval_ms, metrics), (FsyncPolicy::Interval, 5, None));
+    assert_eq!(msg.push.as_deref(), Some("http://push.example:10140"));
+    for (line, expected) in [
+        ("pusch = 1", "unknown field `pusch`"),
+        ("push = \"push.example:1\"", "must be a URL such as \"http://127.0.0.1:10140\""),
+        ("path = \"m\"", "`path = \"m\"` must be an absolute path"),
+        ("fsync = \"never\"", "unknown variant `never`"),
+    ] {
+        let error = alone(&format!("[msg]\n{line}")).unwrap_err().to_string();
+        assert!(error.starts_with("line 2: ") && error.contains(expected), "{error}");
+    }
+    assert!(alone("[mgs]\n").is_err());
 }

@@ -59,12 +59,7 @@ fn configurations(kustomization: &str, pod: &str) -> Result<Vec<Config>> {
             let mount = container["volumeMounts"].as_array().context("no mounts")?;
             ensure!(mount.iter().any(|one| one["name"] == "config" && one["mountPath"] == "/etc/ringsteer"));
             let environment = environment(container, pod, namespace)?;
-            let value = |name: &str| environment.get(name).cloned();
-            let overrides = Overrides {
-                name: value("RINGSTEER_NODE_NAME"),
-                identity: value("RINGSTEER_NODE_IDENTITY"),
-                address: value("RINGSTEER_NODE_ADDRESS"),
-            };
+            let overrides = Overrides::of_environment(environment);
             let config = Config::parse(text, &overrides)
                 .with_context(|| format!("{kustomization}: {holder}: {}", container["name"]))?;
             read.push(config);

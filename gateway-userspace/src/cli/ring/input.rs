@@ -113,7 +113,7 @@ pub fn parse(text: &str) -> Result<(Ring, Origin)> {
         let description: RingDescription = serde_json::from_str(text).context("not a ring in JSON")?;
         Ok((description.try_into()?, Origin::File))
     } else if text.lines().any(|line| line.trim() == "[node]") {
-        let config = Config::parse(text, &Overrides::from_environment())?;
+        let config = Config::parse(text, &Overrides::of_this_process())?;
         match config.ring() {
             Some(ring) => Ok((ring.clone(), Origin::File)),
             None => bail!("the configuration keeps its ring elsewhere, see [membership]; name that ring, or `current`"),
