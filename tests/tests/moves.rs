@@ -42,6 +42,7 @@ on_each_family!(
     every_temper_goes_round,
     edges_are_told_and_the_old_node_forgets,
     what_is_held_nobody_answers,
+    what_comes_during_a_move_is_not_lost,
     an_edge_that_could_not_be_told_is_told_later_by_the_next_agent,
     a_step_that_is_not_due_changes_nothing,
 );
@@ -147,12 +148,15 @@ impl Moving<'_> {
         dump.put_back(read)?;
         let put = ground.fleet.lab.node(to).run(|| put_in(&dump))?;
         ground.done(to, MoveStep::Take, client, count)?;
+        // Until its socket is active there, what comes is kept there, too.
+        ground.done(to, MoveStep::Hold, client, count)?;
         // Whether it is still what was dumped: the last moment to go back.
         taken.unchanged()?;
         ground.done(node, MoveStep::Move { to: number(to)? }, client, count)?;
         taken.drop_silently()?;
         let live = put.activate()?;
         ensure!(live.unsent.is_empty(), "{} bytes did not fit", live.unsent.len());
+        ground.done(to, MoveStep::Release, client, count)?;
         Ok(Self { ground, node: to, socket: live.socket, client, count })
     }
 
@@ -357,6 +361,57 @@ fn what_is_held_nobody_answers(family: Family) -> Result<()> {
         ensure!(&read == b"answer");
     }
     ground.assert_no_resets()
+}
+
+/// A client that sends nothing twice: what is lost does not come for half a minute.
+fn what_comes_during_a_move_is_not_lost(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(3).build()?;
+    let ground = Ground::prepare(&lab, family)?;
+    let flag = if family == Family::V4 { "-4" } else { "-6" };
+    let route = lab.client(0).command("ip", &["-o", flag, "route", "show", "default"])?;
+    // What it prints beyond what it takes.
+    let route = route.replace("pref medium", "");
+    let route: Vec<&str> = route.split_whitespace().collect();
+    lab.client(0).command("ip", &[&[flag, "route", "replace"], &route[..], &["rto_min", "30s"]].concat())?;
+    let mut random = fastrand::Rng::with_seed(seed::from_environment());
+    let (mut moving, client) = connect_to(&ground, 1)?;
+    for to in [2, 0, 1, 0, 2, 1] {
+        // One segment: the last of several would be sent again soon, to see whether it was lost (RFC 8985 section 7).
+        let mut sent = [0; 1000];
+        random.fill(&mut sent);
+        ground.done(moving.node, MoveStep::Hold, moving.client, moving.count + 1)?;
+        let before = ground.counter(moving.node, "held")?;
+        io::Write::write_all(&mut &client, &sent)?;
+        wait_until(|| Ok(ground.counter(moving.node, "held")? > before))?;
+        moving = moving.over(to, b"")?;
+        let mut got = [0; 1000];
+        ensure!(moving.read(&mut got)? == 1000 && got == sent, "on node {to}");
+        moving.write_all(b"thanks")?;
+        let mut read = [0; 6];
+        io::Read::read_exact(&mut &client, &mut read)?;
+    }
+    ensure!(retransmitted(&client)? == 0, "{} segments were sent again", retransmitted(&client)?);
+    ground.assert_no_resets()
+}
+
+/// Segments that a socket has sent more than once.
+fn retransmitted(socket: &std::net::TcpStream) -> Result<u32> {
+    /// Where `tcpi_total_retrans` stands in `struct tcp_info`.
+    const AT: usize = 100;
+    let mut info = [0u8; AT + 4];
+    let mut length = info.len() as libc::socklen_t;
+    // SAFETY: there is room for as much as we say.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    ensure!(result == 0, "asking for the state: {}", io::Error::last_os_error());
+    Ok(u32::from_ne_bytes(info[AT..].try_into()?))
 }
 
 fn an_edge_that_could_not_be_told_is_told_later_by_the_next_agent(family: Family) -> Result<()> {

@@ -227,8 +227,8 @@ fn every_pinned_map_shows_named_fields() -> Result<()> {
         ("secrets", &[], &["current", "previous"]),
         ("stats", &[], ringsteer_ebpf::layout::stats::Stats::NAMES),
     ];
-    // Every map but the ring, which is looked at below, and the log, which holds lines of text.
-    let covered = expected.iter().map(|(map, ..)| *map).chain(["ring", LOG]).collect::<BTreeSet<_>>();
+    // Every map but the ring, which is looked at below, and those that hold lines of text or packets for a moment.
+    let covered = expected.iter().map(|(map, ..)| *map).chain(["ring", "held_frames", LOG]).collect::<BTreeSet<_>>();
     ensure!(covered == PINNED.iter().copied().collect(), "pinned are {PINNED:?}, looked at are {covered:?}");
     // The manual has a section for each, and in it a row for each field; counters are too many for that.
     let manual = include_str!("../../docs/bpftool.md");

@@ -1,6 +1,6 @@
 //! Maps `moves` and `moving`: connections that are leaving this node, or have left it.
 
-use super::map_pod;
+use super::{flow::FlowKey, map_pod};
 
 /// Connections that can be on the move at once.
 pub const MAX_MOVES: u32 = 1 << 16;
@@ -22,6 +22,29 @@ map_pod! {
         /// Which of the connection's moves this is, from 1.
         pub count: u32,
     }
+}
+
+/// Longest frame that is kept while its connection is held; a power of two. Longer ones are lost.
+pub const KEPT_FRAME_MAX: usize = 2048;
+
+/// Bytes of the ring buffer `held_frames`; a power of two.
+pub const HELD_FRAMES_BYTES: u32 = 4 << 20;
+
+/// What is in `held_frames`: a frame of a held connection as it arrived, for the agent, which has it arrive once more
+/// when the connection is not held any more.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct HeldFrame {
+    /// The connection.
+    pub key: FlowKey,
+    /// Bytes of the frame.
+    pub length: u32,
+    /// Where it arrived.
+    pub ifindex: u32,
+    /// No padding the compiler chose.
+    pub unused: u32,
+    /// The frame, and then anything.
+    pub frame: [u8; KEPT_FRAME_MAX],
 }
 
 map_pod! {

@@ -3,13 +3,14 @@
 use aya_ebpf::{
     bindings::bpf_fib_lookup,
     btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
-    macros::btf_map,
+    macros::{btf_map, map},
+    maps::RingBuf,
 };
 use ringsteer_ebpf::{
     key::Window,
     layout::{
         flow::{DEFAULT_MAX_FLOWS, Flow, FlowKey},
-        moves::{MAX_MOVES, Move, Moving},
+        moves::{HELD_FRAMES_BYTES, MAX_MOVES, Move, Moving},
         node::{MAX_NODES, Node, NodeAddress, NodeNumber, ThisNode},
         ring::Ring,
         secret::Secrets,
@@ -51,6 +52,10 @@ pub static FLOWS: HashMap<FlowKey, Flow, { DEFAULT_MAX_FLOWS as usize }> = HashM
 /// The connections that are leaving this node, or have left it.
 #[btf_map(name = "moves")]
 pub static MOVES: HashMap<FlowKey, Move, { MAX_MOVES as usize }> = HashMap::new();
+
+/// Packets of held connections, for the agent.
+#[map(name = "held_frames")]
+pub static HELD_FRAMES: RingBuf = RingBuf::with_byte_size(HELD_FRAMES_BYTES, 0);
 
 /// Whether there are any.
 #[btf_map(name = "moving")]

@@ -1,11 +1,19 @@
-//! Connections that are leaving this node. While one is held, its packets end here and nobody answers them; once it has
-//! moved, they are sent on, until every edge knows.
+//! Connections that are leaving this node. While one is held, its packets are kept for the agent and nobody answers them;
+//! once it has moved, they are sent on, until every edge knows.
 //!
 //! An idle fleet pays one comparison for this, and only at nodes that have connections, not at edges.
 
-use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_xdp_adjust_head, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_load_bytes},
+    programs::XdpContext,
+};
 use ringsteer_ebpf::{
-    layout::{flow::FlowKey, stats::Counter},
+    layout::{
+        flow::FlowKey,
+        moves::{HeldFrame, KEPT_FRAME_MAX},
+        stats::Counter,
+    },
     wire::{
         checksum,
         family::Family,
@@ -15,8 +23,8 @@ use ringsteer_ebpf::{
 
 use crate::{
     Verdict, clock, forward, icmp,
-    maps::{MOVES, MOVING, count},
-    packet::{IP_AT, at},
+    maps::{HELD_FRAMES, MOVES, MOVING, count},
+    packet::{self, IP_AT, at, within},
     steer::{flow_key, service_at},
     untunnel,
 };
@@ -50,13 +58,13 @@ pub fn forget(key: &FlowKey) {
 /// entry.
 #[inline(never)]
 pub fn of_arrived<F: Family>(ctx: &XdpContext) -> u32 {
-    look_up(key_of::<F>(&whole(ctx), IP_AT))
+    look_up(ctx, key_of::<F>(&whole(ctx), IP_AT))
 }
 
 /// The same of a packet that came through a tunnel of family `O` and is still in it.
 #[inline(never)]
 pub fn of_tunnelled<O: Family, I: Family>(ctx: &XdpContext) -> u32 {
-    look_up(key_of::<I>(&whole(ctx), IP_AT + untunnel::overhead::<O>()))
+    look_up(ctx, key_of::<I>(&whole(ctx), IP_AT + untunnel::overhead::<O>()))
 }
 
 /// The context, in a form in which the compiler does not see that nothing but two of its fields is read. It would hand
@@ -67,7 +75,7 @@ fn whole(ctx: &XdpContext) -> XdpContext {
 }
 
 #[inline(always)]
-fn look_up(key: Option<[u32; 5]>) -> u32 {
+fn look_up(ctx: &XdpContext, key: Option<[u32; 5]>) -> u32 {
     let Some(key) = key else { return STAYS };
     let Some(entry) = MOVES.get_ptr_mut(bytemuck::cast_ref::<_, FlowKey>(&key)) else { return STAYS };
     // SAFETY: the entry stays mapped for the program's run; of two values written at once either will do.
@@ -75,6 +83,7 @@ fn look_up(key: Option<[u32; 5]>) -> u32 {
     let node = entry.node;
     if node == HELD {
         entry.held += 1;
+        keep(ctx, &key);
     } else {
         entry.sent_on += 1;
         entry.last_sent_ns = clock::coarse_ns();
@@ -97,6 +106,30 @@ fn key_of<F: Family>(ctx: &XdpContext, ip_at: usize) -> Option<[u32; 5]> {
     let quoted = icmp::quoted::<F>(ctx, l4_at)?;
     let service = service_at::<F>(quoted.server, quoted.server_port)?;
     Some(flow_key::<F>(quoted.client, quoted.client_port, service.service as u16))
+}
+
+/// Keeps the frame for the agent, if there is room.
+#[inline(always)]
+fn keep(ctx: &XdpContext, key: &[u32; 5]) {
+    /// BPF_RB_NO_WAKEUP: the agent comes for it when the hold ends.
+    const NO_WAKEUP: u64 = 1;
+    let length = packet::length(ctx);
+    if length == 0 || length > KEPT_FRAME_MAX {
+        return;
+    }
+    let Some(mut entry) = HELD_FRAMES.reserve::<HeldFrame>(0) else { return };
+    let held = entry.as_mut_ptr();
+    // SAFETY: the record is ours until it is submitted, and has room for as much as the helper is told; that checks the
+    // range against the packet.
+    let loaded = unsafe {
+        (*held).key = bytemuck::cast(*key);
+        (*held).length = length as u32;
+        (*held).ifindex = ctx.ingress_ifindex() as u32;
+        (*held).unused = 0;
+        let room = (&raw mut (*held).frame).cast();
+        bpf_xdp_load_bytes(ctx.ctx, 0, room, within::<{ KEPT_FRAME_MAX as u32 }>(length as u32)) == 0
+    };
+    if loaded { entry.submit(NO_WAKEUP) } else { entry.discard(NO_WAKEUP) }
 }
 
 /// Sends a packet that arrived as it is to the node that has its connection now. Gives the XDP action, counted.

@@ -40,6 +40,8 @@ counters! {
     moves_untold,
     /// Moves that another member has told of.
     moves_heard,
+    /// Packets that came while their connection was held, and were kept until it was not.
+    packets_released,
     /// Holds that nothing followed.
     holds_forgotten,
 }

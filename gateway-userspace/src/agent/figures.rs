@@ -167,6 +167,11 @@ impl Agent {
         );
         figures.counter("moves_heard", "Connections that have moved by what other nodes tell", counts.moves_heard);
         figures.counter(
+            "packets_released",
+            "Packets that came while their connection was held, and were kept until it was not",
+            counts.packets_released,
+        );
+        figures.counter(
             "holds_forgotten",
             "Connections that were held and then neither moved nor released in time",
             counts.holds_forgotten,

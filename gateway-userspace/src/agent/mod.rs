@@ -109,7 +109,7 @@ impl Args {
         let logger = EbpfLogger::init(dataplane.log()).context("cannot read the programs' log")?;
         let announced = announced::read(&config.node.socket);
         let agent = Agent {
-            moving: moves::Moving::open(&config.node.pin_dir)?,
+            moving: moves::Moving::open(&config.node.pin_dir, dataplane.steer_fd()?)?,
             readings: Readings::open(&config.node.pin_dir)?,
             programs: translate::programs(&mut dataplane)?,
             dataplane: Mutex::new(dataplane),

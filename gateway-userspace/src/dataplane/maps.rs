@@ -26,8 +26,20 @@ pub const LOG: &str = "AYA_LOGS";
 
 /// The maps that are pinned: all that must outlive the agent. The log is among them because programs that were loaded
 /// before write into theirs.
-pub const PINNED: &[&str] =
-    &["services", "ring", "nodes", "node_addrs", "this_node", "flows", "moves", "moving", "secrets", "stats", LOG];
+pub const PINNED: &[&str] = &[
+    "services",
+    "ring",
+    "nodes",
+    "node_addrs",
+    "this_node",
+    "flows",
+    "moves",
+    "moving",
+    "held_frames",
+    "secrets",
+    "stats",
+    LOG,
+];
 
 /// The maps, typed.
 pub struct Maps {

@@ -8,6 +8,7 @@
 //! * [`privileges`]: which capabilities all that takes;
 //! * [`attach`]: putting them onto interfaces, or a newer version in the place of an older one;
 //! * [`maps`]: typed access to the maps;
+//! * [`held`]: packets of held connections, and having them arrive once more;
 //! * [`moves`]: connections on the move, entry by entry;
 //! * [`publish`]: services, nodes, secrets and ring into the maps, in an order that no packet can trip over;
 //! * [`element`]: reading a large element of a map;
@@ -23,6 +24,7 @@ pub mod ageing;
 pub mod attach;
 mod btf;
 mod element;
+pub mod held;
 pub mod inspect;
 pub mod kernel_types;
 pub mod maps;

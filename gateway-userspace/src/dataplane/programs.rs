@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -114,6 +115,15 @@ impl Dataplane {
     /// The tc program.
     pub fn admit(&mut self) -> &mut SchedClassifier {
         &mut self.admit
+    }
+
+    /// A descriptor of the program `steer`.
+    ///
+    /// # Errors
+    /// If there are no descriptors left.
+    pub fn steer_fd(&mut self) -> Result<OwnedFd> {
+        let program = self.steer().fd().context("`steer` is not loaded")?;
+        program.as_fd().try_clone_to_owned().context("cannot keep `steer` open")
     }
 
     /// Whether the programs were found loaded, by an earlier agent or by [`load`](crate::agent::Load).

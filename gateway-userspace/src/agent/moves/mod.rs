@@ -6,16 +6,18 @@
 //! | `rules` | what a step does to an entry, and news to a flow; pure |
 //! | `news` | who has yet to be told what; pure |
 //! | `tell` | telling them |
+//! | `kept` | packets that came during a hold |
 //!
 //! What this node knows stands in the pinned map `moves`, and nowhere else: an agent that starts again finds it there and
 //! tells everybody once more, which does no harm. An entry outlives its move until all members have acknowledged the
 //! news, and a little longer.
 
+mod kept;
 mod news;
 mod rules;
 mod tell;
 
-use std::{collections::HashMap, net::SocketAddr, path::Path, sync::Mutex};
+use std::{collections::HashMap, net::SocketAddr, os::fd::OwnedFd, path::Path, sync::Mutex};
 
 use anyhow::{Result, ensure};
 use ringsteer_ebpf::layout::{
@@ -27,6 +29,7 @@ use tracing::warn;
 
 pub(super) use self::tell::keep;
 use self::{
+    kept::Kept,
     news::{Item, News},
     rules::Decision,
 };
@@ -36,7 +39,10 @@ use super::{
 };
 use crate::{
     control::{FlowMove, MOVES_MAX, MoveOutcome, MoveStep, Moves},
-    dataplane::moves::{Full, MoveMaps},
+    dataplane::{
+        held::HeldFrames,
+        moves::{Full, MoveMaps},
+    },
     inspect::address::mapped,
     peer::message::MovedFlow,
     ring::{MemberNumber, NodeAddress, Ring},
@@ -45,6 +51,8 @@ use crate::{
 /// What the agent keeps for it.
 pub(super) struct Moving {
     maps: Mutex<MoveMaps>,
+    /// Locked after `maps`, where both are.
+    kept: Mutex<Kept>,
     news: Mutex<News>,
     /// There is something to tell.
     wake: Notify,
@@ -63,12 +71,17 @@ struct Work<'a> {
 // === impl Moving ===
 
 impl Moving {
-    /// Opens the maps pinned in `pin_dir`.
+    /// Opens the maps pinned in `pin_dir`; `steer` is the program that kept packets are given to.
     ///
     /// # Errors
     /// If something is missing.
-    pub(super) fn open(pin_dir: &Path) -> Result<Self> {
-        Ok(Self { maps: Mutex::new(MoveMaps::open(pin_dir)?), news: Mutex::default(), wake: Notify::new() })
+    pub(super) fn open(pin_dir: &Path, steer: OwnedFd) -> Result<Self> {
+        Ok(Self {
+            maps: Mutex::new(MoveMaps::open(pin_dir)?),
+            kept: Mutex::new(Kept::new(HeldFrames::open(pin_dir, steer)?)),
+            news: Mutex::default(),
+            wake: Notify::new(),
+        })
     }
 
     /// How many moves not every member knows of.
@@ -116,8 +129,19 @@ impl Agent {
             })
         });
         let outcomes = outcomes.collect();
+        if matches!(moves.step, MoveStep::Move { .. } | MoveStep::Release) {
+            self.release(&maps);
+        }
         self.moving.wake.notify_one();
         Ok(outcomes)
+    }
+
+    /// Has packets that were kept arrive where their connections are now.
+    fn release(&self, maps: &MoveMaps) {
+        let mut kept = lock(&self.moving.kept);
+        kept.collect();
+        let released = kept.release(|key| maps.get(key).is_ok_and(|entry| entry.is_some_and(|entry| entry.node == 0)));
+        self.counters.packets_released.add(released);
     }
 
     /// Carries out a step for one connection.

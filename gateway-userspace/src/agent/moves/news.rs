@@ -110,6 +110,11 @@ impl News {
         std::mem::take(&mut self.told)
     }
 
+    /// Whether not everybody knows where a connection has gone.
+    pub fn has(&self, key: &FlowKey) -> bool {
+        self.items.contains_key(&name(key))
+    }
+
     /// How many moves not everybody knows of.
     pub fn untold(&self) -> usize {
         self.items.len()
@@ -158,6 +163,7 @@ mod tests {
         assert_eq!(news.next(one, 10), []);
         news.acknowledged(one, &batch);
         assert_eq!((news.untold(), news.take_told().len()), (2, 0));
+        assert!(news.has(&item(1, 7, 1).key) && !news.has(&item(3, 7, 1).key));
         let batch = news.next(two, 1);
         assert_eq!(batch.len(), 1);
         news.failed(two, &batch);

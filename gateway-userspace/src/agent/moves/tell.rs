@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Result;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use ringsteer_ebpf::layout::moves::Move;
 use tokio::{
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
@@ -160,8 +161,11 @@ impl Agent {
             return Ok(());
         }
         for item in known {
-            // Unless it has come and gone once more.
-            if maps.get(&item.key)?.is_some_and(|entry| entry.node != 0 && entry.count == u32::from(item.count)) {
+            // It may have been told of a later move since. But it may also have come and gone once more, and not everybody
+            // knows that.
+            let untold = lock(&self.moving.news).has(&item.key);
+            let left = |entry: &Move| entry.node != 0 && entry.count >= u32::from(item.count);
+            if !untold && maps.get(&item.key)?.as_ref().is_some_and(left) {
                 maps.remove(&item.key)?;
             }
         }
@@ -178,6 +182,7 @@ impl Agent {
                 maps.remove(&key)?;
             }
         }
+        self.release(&maps);
         Ok(())
     }
 }

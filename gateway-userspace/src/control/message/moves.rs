@@ -1,8 +1,11 @@
 //! Connections that go to another node, as the gateway tells its agent. The agent alone touches the kernel's maps.
 //!
 //! A move has four steps. At the node that has the connection: `hold`, before the socket is touched, then either `move`,
-//! once the other node has it, or `release`. At the node that gets it: `take`, before its socket speaks. Each is done
+//! once the other node has it, or `release`. At the node that gets it: `take`, before the other one moves it. Each is done
 //! when it is answered.
+//!
+//! Packets that come during a hold are kept, and arrive when it ends. To lose none, the node that gets the connection
+//! holds it, too, by the same count, directly after it has taken it, and releases it once its socket is active.
 
 use std::net::SocketAddr;
 
@@ -26,7 +29,8 @@ pub struct Moves {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MoveStep {
-    /// Packets of the connection are kept from this node's TCP from now on, and nobody answers them. A hold that nothing
+    /// Packets of the connection are kept from this node's TCP from now on, and nobody answers them. They arrive when the
+    /// hold ends, be it here or, once it has moved, at the other node. A hold that nothing
     /// follows ends by itself after [`HOLD_LIFE_MS`].
     Hold,
     /// The connection is that member's from now on: what comes in here goes on to it, and all edges are told. Only after
