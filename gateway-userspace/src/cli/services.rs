@@ -66,6 +66,7 @@ impl Shown {
                 address.to_string(),
                 or(parameter.clone(), "4-tuple"),
                 match serve {
+                    Some(Serve::OpenIm) => "openim",
                     Some(Serve::Websocket) => "websocket",
                     Some(Serve::Push) => "push",
                     Some(Serve::None) => "nothing",

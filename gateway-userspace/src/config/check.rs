@@ -9,12 +9,13 @@ use std::{
 };
 
 use ringsteer_ebpf::layout::{flow::DEFAULT_MAX_FLOWS, service::MAX_SERVICES};
+use ringsteer_openim::policy::Policy;
 use toml::Spanned;
 
 use super::{
     Config, DEFAULT_MSG_PATH, DEFAULT_PIN_DIR, DEFAULT_SOCKET, Gateway, MAX_MESSAGE_BYTES, MAX_MSG_BYTES, MAX_NAME,
-    MAX_SOCKET_PATH, Membership, Metrics, Msg, Node, Parameter, Peers, Problem, Push, Secret, SecretSource, Serve,
-    Service, file, service,
+    MAX_SOCKET_PATH, Membership, Metrics, Msg, Node, OpenIm, Parameter, Peers, Problem, Push, Secret, SecretSource,
+    Serve, Service, file, service,
 };
 use crate::push::token::Token;
 use crate::ring::{Epoch, Identity, Member, MemberNumber, NodeAddress, Ring, RingError};
@@ -48,6 +49,7 @@ pub(super) fn config(file: file::File) -> Checked<Config> {
         return Err(Located { problem: Problem::NoNodeAddress, span: None });
     }
     let (current, previous) = secrets(file.secrets)?;
+    let services = services(file.services)?;
     Ok(Config {
         node,
         membership,
@@ -60,7 +62,8 @@ pub(super) fn config(file: file::File) -> Checked<Config> {
         current,
         previous,
         ring,
-        services: services(file.services)?,
+        openim: openim(file.openim, &services)?,
+        services,
         gateway: gateway(file.gateway)?,
         push: push(file.push)?,
         msg: msg(file.msg)?,
@@ -262,9 +265,57 @@ fn listen(key: &'static str, address: Option<Spanned<String>>, default_port: u16
 }
 
 fn gateway(file: file::Gateway) -> Checked<Gateway> {
-    let max_message_bytes =
-        number::<u32>("max_message_bytes", file.max_message_bytes, 51_200, 1, MAX_MESSAGE_BYTES)? as usize;
-    Ok(Gateway { max_message_bytes })
+    let size = |key, value, default, smallest, largest| -> Checked<usize> {
+        Ok(number::<u32>(key, value, default, smallest, largest)? as usize)
+    };
+    Ok(Gateway {
+        max_message_bytes: size("max_message_bytes", file.max_message_bytes, 51_200, 1, MAX_MESSAGE_BYTES)?,
+        sessions: size("sessions", file.sessions, 1 << 20, 1, 1 << 26)?,
+        sessions_per_user: size("sessions_per_user", file.sessions_per_user, 64, 1, 4096)?,
+        logins_per_s: number("logins_per_s", file.logins_per_s, 0, 0, 1_000_000)?,
+        queue_messages: size("queue_messages", file.queue_messages, 256, 1, 1 << 20)?,
+        queue_bytes: size("queue_bytes", file.queue_bytes, 1 << 20, 1024, 1 << 30)?,
+        compression: file.compression.unwrap_or(true),
+    })
+}
+
+fn openim(table: Option<Spanned<file::OpenIm>>, services: &[Service]) -> Checked<Option<OpenIm>> {
+    let is_served = services.iter().any(|service| service.serve == Serve::OpenIm);
+    let Some(table) = table else {
+        return if is_served { Err(Located { problem: Problem::NoTokenSecret, span: None }) } else { Ok(None) };
+    };
+    let span = table.span();
+    let file = table.into_inner();
+    if file.token_secret_files.is_empty() {
+        return Err(Located { problem: Problem::NoTokenSecret, span: Some(span) });
+    }
+    let files = file.token_secret_files.into_iter();
+    let files = files.map(|path| absolute("token_secret_files", Some(path)).map(Option::unwrap_or_default));
+    let login_policy = file.login_policy.map(|value| {
+        let policy = |value: i64| u8::try_from(value).ok().and_then(|number| Policy::try_from(number).ok());
+        located(value, |value| policy(value).ok_or(Problem::LoginPolicy(value)))
+    });
+    let msg_service = file.msg_service.filter(|url| !url.get_ref().is_empty()).map(|url| {
+        located(url, |url| {
+            let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+            let named = authority.and_then(|rest| rest.parse::<http::uri::Authority>().ok());
+            if named.is_some_and(|authority| authority.port().is_some()) {
+                Ok(url)
+            } else {
+                Err(Problem::MsgServiceUrl(url))
+            }
+        })
+    });
+    let ms = |ms: u32| Duration::from_millis(ms.into());
+    Ok(Some(OpenIm {
+        token_secret_files: files.collect::<Checked<_>>()?,
+        token_leeway: ms(1000 * number::<u32>("token_leeway_s", file.token_leeway_s, 5, 0, 600)?),
+        login_policy: login_policy.transpose()?.unwrap_or_default(),
+        msg_service: msg_service.transpose()?,
+        msg_token_file: absolute("msg_token_file", file.msg_token_file)?,
+        msg_timeout: ms(number::<u32>("msg_timeout_ms", file.msg_timeout_ms, 5000, 10, 60_000)?),
+        msg_in_flight: number::<u32>("msg_in_flight", file.msg_in_flight, 4096, 1, 1 << 20)? as usize,
+    }))
 }
 
 fn push(file: file::Push) -> Checked<Push> {

@@ -156,6 +156,29 @@ pub enum Problem {
         /// Why.
         error: io::Error,
     },
+    /// Nobody could log in, or anybody.
+    #[error(
+        "OpenIM's clients show tokens: set `token_secret_files` in `[openim]` to files that hold the secret with which \
+         OpenIM signs them"
+    )]
+    NoTokenSecret,
+    /// A policy that there is not.
+    #[error("`login_policy = {0}` must be 0, 1, 4 or 5")]
+    LoginPolicy(i64),
+    /// Not the URL of a message service.
+    #[error("`msg_service = {0:?}` must be a URL such as \"http://127.0.0.1:10130\", or \"\" for none")]
+    MsgServiceUrl(String),
+    /// The file with a secret or token cannot be read.
+    #[error("cannot read {}: {error}; create it with the secret on one line, readable to this process", path.display())]
+    UnreadableTokenSecret {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file without a secret.
+    #[error("{} must hold a secret, on one line of at most 4096 bytes", .0.display())]
+    EmptySecret(PathBuf),
     /// The programs would attach nowhere.
     #[error("`interfaces` is empty; list those on which clients and nodes reach this one, such as [\"eth0\"]")]
     NoInterfaces,

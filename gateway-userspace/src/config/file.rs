@@ -30,6 +30,7 @@ pub(super) struct File {
     pub(super) push: Push,
     #[serde(default)]
     pub(super) msg: Msg,
+    pub(super) openim: Option<Spanned<OpenIm>>,
 }
 
 /// The same file as the message service reads it. What is for others may be there, or not.
@@ -47,6 +48,7 @@ pub(super) struct MsgFile {
     services: Option<IgnoredAny>,
     gateway: Option<IgnoredAny>,
     push: Option<IgnoredAny>,
+    openim: Option<IgnoredAny>,
     #[serde(default)]
     pub(super) msg: Msg,
 }
@@ -169,6 +171,25 @@ pub(super) struct Service {
 #[serde(deny_unknown_fields)]
 pub(super) struct Gateway {
     pub(super) max_message_bytes: Option<Spanned<i64>>,
+    pub(super) sessions: Option<Spanned<i64>>,
+    pub(super) sessions_per_user: Option<Spanned<i64>>,
+    pub(super) logins_per_s: Option<Spanned<i64>>,
+    pub(super) queue_messages: Option<Spanned<i64>>,
+    pub(super) queue_bytes: Option<Spanned<i64>>,
+    pub(super) compression: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OpenIm {
+    #[serde(default)]
+    pub(super) token_secret_files: Vec<Spanned<PathBuf>>,
+    pub(super) token_leeway_s: Option<Spanned<i64>>,
+    pub(super) login_policy: Option<Spanned<i64>>,
+    pub(super) msg_service: Option<Spanned<String>>,
+    pub(super) msg_token_file: Option<Spanned<PathBuf>>,
+    pub(super) msg_timeout_ms: Option<Spanned<i64>>,
+    pub(super) msg_in_flight: Option<Spanned<i64>>,
 }
 
 #[derive(Default, Deserialize)]

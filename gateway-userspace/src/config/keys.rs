@@ -25,6 +25,7 @@ pub(super) const TABLES: &[KnownTable] = &[
     ("gateway", keys::<file::Gateway>),
     ("push", keys::<file::Push>),
     ("msg", keys::<file::Msg>),
+    ("openim", keys::<file::OpenIm>),
 ];
 
 /// The keys of a table; none if there is no such table.

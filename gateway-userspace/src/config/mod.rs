@@ -8,7 +8,7 @@
 //! | `file` | the shape of the file, and where each value stands |
 //! | `check` | from that shape to a [`Config`] |
 //! | `error` | everything that can be wrong |
-//! | `membership`, `msg`, `push`, `secret`, `service` | the types of those tables |
+//! | `membership`, `msg`, `openim`, `push`, `secret`, `service` | the types of those tables |
 //! | `overrides` | what the environment and the command line say instead |
 //! | `keys` | which keys there are to set |
 //! | `shown` | the configuration in force, with where it comes from |
@@ -21,6 +21,7 @@ mod file;
 mod keys;
 mod membership;
 mod msg;
+mod openim;
 mod overrides;
 mod push;
 mod secret;
@@ -43,6 +44,7 @@ pub use self::{
     error::{ConfigError, Problem},
     membership::{Etcd, Kubernetes, KubernetesMode, Login, Membership, NewRing, Tls},
     msg::{FsyncPolicy, Msg},
+    openim::OpenIm,
     overrides::{Overrides, Setting, Source},
     push::{GrpcAuth, Push},
     secret::{Secret, SecretSource, Secrets},
@@ -98,6 +100,8 @@ pub struct Config {
     pub push: Push,
     /// How our message service behaves.
     pub msg: Msg,
+    /// What our gateway needs for OpenIM's clients; there if a service serves them.
+    pub openim: Option<OpenIm>,
     current: SecretSource,
     previous: Option<SecretSource>,
     ring: Option<Ring>,
@@ -172,6 +176,18 @@ pub struct Metrics {
 pub struct Gateway {
     /// Largest message taken from a client, in bytes as received.
     pub max_message_bytes: usize,
+    /// Most sessions of all users.
+    pub sessions: usize,
+    /// Most sessions of one user.
+    pub sessions_per_user: usize,
+    /// Most sessions that begin in a second; 0 for any number.
+    pub logins_per_s: u32,
+    /// Most messages that wait for one client; one that is slower is closed.
+    pub queue_messages: usize,
+    /// Most bytes of messages that wait for one client.
+    pub queue_bytes: usize,
+    /// Whether messages are compressed for clients that can read that.
+    pub compression: bool,
 }
 
 // === impl Config ===

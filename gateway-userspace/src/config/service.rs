@@ -33,7 +33,9 @@ pub enum Serve {
     /// Nothing: the server behind the address is somebody else's (steer-only).
     #[default]
     None,
-    /// Holds sessions.
+    /// Holds sessions of OpenIM's clients.
+    OpenIm,
+    /// Holds sessions that are echoed, for trying out.
     Websocket,
     /// Takes pushes.
     Push,

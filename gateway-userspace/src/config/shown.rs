@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, ConfigError, Etcd, Gateway, Kubernetes, Login, Membership, Metrics, Msg, NewRing, Node, Overrides, Peers,
-    Push, Service, Source, Tls, read, secret::SecretSource,
+    Config, ConfigError, Etcd, Gateway, Kubernetes, Login, Membership, Metrics, Msg, NewRing, Node, OpenIm, Overrides,
+    Peers, Push, Service, Source, Tls, read, secret::SecretSource,
 };
 use crate::ring::Member;
 
@@ -96,9 +96,21 @@ impl Config {
 
     /// All keys that can be set from outside. Whoever adds one adds it here: the patterns are whole.
     fn rows(&self) -> Vec<(&'static str, Rows)> {
-        let Self { node, services: _, membership, peers, metrics, gateway, push, msg, current, previous, ring: _ } =
-            self;
-        vec![
+        let Self {
+            node,
+            services: _,
+            membership,
+            peers,
+            metrics,
+            gateway,
+            push,
+            msg,
+            openim,
+            current,
+            previous,
+            ring: _,
+        } = self;
+        let mut rows = vec![
             ("node", node_rows(node)),
             ("secrets", secret_rows(current, previous.as_ref())),
             ("membership", membership_rows(membership)),
@@ -113,13 +125,12 @@ impl Config {
                     |address: &Option<_>| some(address.map_or(String::new(), |a: std::net::SocketAddr| a.to_string()));
                 vec![("agent", address(agent)), ("gateway", address(gateway)), ("msg", address(msg))]
             }),
-            ("gateway", {
-                let Gateway { max_message_bytes } = gateway;
-                vec![("max_message_bytes", some(max_message_bytes))]
-            }),
+            ("gateway", gateway_rows(gateway)),
             ("push", push_rows(push)),
             ("msg", msg_rows(msg)),
-        ]
+        ];
+        rows.extend(openim.as_ref().map(|openim| ("openim", openim_rows(openim))));
+        rows
     }
 }
 
@@ -219,6 +230,48 @@ fn new_ring_rows(new_ring: &NewRing) -> Rows {
     ]
 }
 
+fn gateway_rows(gateway: &Gateway) -> Rows {
+    let Gateway {
+        max_message_bytes,
+        sessions,
+        sessions_per_user,
+        logins_per_s,
+        queue_messages,
+        queue_bytes,
+        compression,
+    } = gateway;
+    vec![
+        ("max_message_bytes", some(max_message_bytes)),
+        ("sessions", some(sessions)),
+        ("sessions_per_user", some(sessions_per_user)),
+        ("logins_per_s", some(logins_per_s)),
+        ("queue_messages", some(queue_messages)),
+        ("queue_bytes", some(queue_bytes)),
+        ("compression", some(compression)),
+    ]
+}
+
+fn openim_rows(openim: &OpenIm) -> Rows {
+    let OpenIm {
+        token_secret_files,
+        token_leeway,
+        login_policy,
+        msg_service,
+        msg_token_file,
+        msg_timeout,
+        msg_in_flight,
+    } = openim;
+    vec![
+        ("token_secret_files", some(token_secret_files)),
+        ("token_leeway_s", some(token_leeway.as_secs())),
+        ("login_policy", some(login_policy)),
+        ("msg_service", some(msg_service.as_deref().unwrap_or_default())),
+        ("msg_token_file", msg_token_file.as_ref().and_then(some)),
+        ("msg_timeout_ms", some(msg_timeout.as_millis() as u64)),
+        ("msg_in_flight", some(msg_in_flight)),
+    ]
+}
+
 fn push_rows(push: &Push) -> Rows {
     let Push { tokens, token_file, insecure_no_auth, online, window, deadline, grpc, grpc_auth } = push;
     vec![
@@ -290,7 +343,8 @@ mod tests {
             "source = \"etcd\"\nendpoints = [\"http://198.51.100.5:2379\"]",
             "source = \"kubernetes\"\nservice = \"gateways\"",
         ] {
-            let shown = shown(&format!("[membership]\n{membership}\n"), &Overrides::default());
+            let text = format!("[membership]\n{membership}\n[openim]\ntoken_secret_files = [\"/s\"]\n");
+            let shown = shown(&text, &Overrides::default());
             seen.extend(shown.tables.iter().flat_map(|table| table.rows.iter().map(|row| (table.name, row.key))));
         }
         let known = keys::TABLES.iter().flat_map(|(table, keys)| keys().iter().map(|key| (*table, *key)));

@@ -1,6 +1,8 @@
 //! What a configuration says, and what is said about a wrong one, to the word.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, time::Duration};
+
+use ringsteer_openim::policy::Policy;
 
 use super::*;
 use crate::ring::Epoch;
@@ -129,6 +131,20 @@ fn every_key_is_heard() {
         serve = "websocket"
         [gateway]
         max_message_bytes = 1000
+        sessions = 10
+        sessions_per_user = 11
+        logins_per_s = 12
+        queue_messages = 13
+        queue_bytes = 2000
+        compression = false
+        [openim]
+        token_secret_files = ["/tmp/a", "/tmp/b"]
+        token_leeway_s = 0
+        login_policy = 4
+        msg_service = "http://msg.example:10130"
+        msg_token_file = "/tmp/c"
+        msg_timeout_ms = 100
+        msg_in_flight = 7
         [peers]
         port = 7000
         gateway_port = 7001
@@ -159,7 +175,27 @@ fn every_key_is_heard() {
     assert_eq!(config.services[0].parameter, None);
     assert_eq!(config.services[1].address, "192.0.2.1:80".parse::<SocketAddr>().unwrap());
     assert_eq!(config.services[1].serve, Serve::Websocket);
-    assert_eq!(config.gateway.max_message_bytes, 1000);
+    let Gateway {
+        max_message_bytes,
+        sessions,
+        sessions_per_user,
+        logins_per_s,
+        queue_messages,
+        queue_bytes,
+        compression,
+    } = config.gateway.clone();
+    assert_eq!((max_message_bytes, sessions, sessions_per_user, logins_per_s), (1000, 10, 11, 12));
+    assert_eq!((queue_messages, queue_bytes, compression), (13, 2000, false));
+    let expected = OpenIm {
+        token_secret_files: vec!["/tmp/a".into(), "/tmp/b".into()],
+        token_leeway: Duration::ZERO,
+        login_policy: Policy::OneAClass,
+        msg_service: Some("http://msg.example:10130".into()),
+        msg_token_file: Some("/tmp/c".into()),
+        msg_timeout: Duration::from_millis(100),
+        msg_in_flight: 7,
+    };
+    assert_eq!(config.openim, Some(expected));
     let secrets = config.secrets().unwrap().to_kernel();
     assert_eq!(secrets.current, [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]);
     assert_eq!(secrets.previous, [0xf8f9_fafb_fcfd_feff, 0xf0f1_f2f3_f4f5_f6f7]);
@@ -243,6 +279,30 @@ fn numbers_have_limits() {
     for value in [0, (16 << 20) + 1] {
         let message = format!("line 2: `max_message_bytes = {value}` is out of range; it goes from 1 to 16777216");
         refused("[node]\n", &format!("gateway = {{\nmax_message_bytes = {value} }}\n[node]\n"), &message);
+    }
+}
+
+#[test]
+fn openims_clients_need_a_secret() {
+    let served =
+        |table: &str| SMALLEST.replace("parameter = \"sendID\"", "parameter = \"sendID\"\nserve = \"openim\"") + table;
+    let error = |table: &str| parse(&served(table)).unwrap_err().to_string();
+    assert!(error("").starts_with("OpenIM's clients show tokens: set `token_secret_files` in `[openim]`"));
+    assert!(error("\n[openim]\nlogin_policy = 1\n").contains("set `token_secret_files` in `[openim]`"));
+    let files = "\n[openim]\ntoken_secret_files = [\"/s\"]\n";
+    let openim = parse(&served(files)).unwrap().openim.unwrap();
+    assert_eq!((openim.login_policy, openim.token_leeway), (Policy::OneAPlatform, Duration::from_secs(5)));
+    assert_eq!((openim.msg_service, openim.msg_timeout), (None, Duration::from_secs(5)));
+    for (line, expected) in [
+        ("login_policy = 2", "`login_policy = 2` must be 0, 1, 4 or 5"),
+        ("login_policy = -1", "`login_policy = -1` must be 0, 1, 4 or 5"),
+        ("msg_service = \"msg:1\"", "`msg_service = \"msg:1\"` must be a URL such as"),
+        ("msg_token_file = \"c\"", "must be an absolute path"),
+        ("msg_timeout_ms = 1", "`msg_timeout_ms = 1` is out of range"),
+        ("key = 1", "unknown field `key`"),
+    ] {
+        let error = error(&format!("{files}{line}\n"));
+        assert!(error.starts_with("line 3") && error.contains(expected), "{error}");
     }
 }
 
@@ -351,7 +411,7 @@ fn the_services() {
     refused(
         "parameter = \"recvID\"",
         "serve = \"coffee\"",
-        "line 30: unknown variant `coffee`, expected one of `none`, `websocket`, `push`",
+        "line 30: unknown variant `coffee`, expected one of `none`, `openim`, `websocket`, `push`",
     );
     let crowd: String = (2..=256)
         .map(|number| format!("[[services]]\nname = \"s{number}\"\naddress = \"192.0.2.2:{number}\"\n"))

@@ -13,6 +13,7 @@ use crate::{
     peer::counters::Counts,
     push::Outcome,
     telemetry::{Figures, Subject},
+    websocket::close::CloseCode,
 };
 
 /// What can become of a push, as [`Outcome::name`] has it.
@@ -35,6 +36,12 @@ pub(super) struct Counters {
     unauthorized: AtomicU64,
     /// Requests answered otherwise, by HTTP status.
     refused: Mutex<BTreeMap<u16, u64>>,
+    /// OpenIM's clients that were not let in, by the code they were told.
+    logins_refused: Mutex<BTreeMap<u16, u64>>,
+    /// Sessions closed for what their clients sent, by close code.
+    violations: Mutex<BTreeMap<u16, u64>>,
+    /// Sessions that another login has ended.
+    kicked: AtomicU64,
 }
 
 // === impl Counters ===
@@ -73,8 +80,27 @@ impl Counters {
 
     /// A request was answered with an error.
     pub(super) fn refused(&self, status: u16) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
+        count_by(&self.refused, status);
     }
+
+    /// A client of OpenIM was not let in.
+    pub(super) fn login_refused(&self, code: u16) {
+        count_by(&self.logins_refused, code);
+    }
+
+    /// A session is closed for what its client sent.
+    pub(super) fn violated(&self, code: CloseCode) {
+        count_by(&self.violations, code.number());
+    }
+
+    /// A session is ended by another login.
+    pub(super) fn kicked(&self) {
+        self.kicked.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn count_by(counters: &Mutex<BTreeMap<u16, u64>>, key: u16) {
+    *counters.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default() += 1;
 }
 
 impl Shared {
@@ -100,6 +126,31 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Sessions that ended or never were, and those in motion.
+    fn session_figures(&self, figures: &mut Figures) {
+        let counted = |counts: &Mutex<BTreeMap<u16, u64>>, label: &'static str| {
+            let counts = counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            counts.into_iter().map(|(key, count)| (vec![(label, key.to_string())], count)).collect::<Vec<_>>()
+        };
+        let Counters { logins_refused, violations, kicked, .. } = &self.counters;
+        let in_motion = self.sessions().in_motion();
+        figures.gauge("sessions_in_motion", "Sessions that are being taken apart or put together", in_motion);
+        figures.counters(
+            "violations",
+            "Sessions closed for what their clients sent, by close code",
+            counted(violations, "code"),
+        );
+        figures.counters(
+            "logins_refused",
+            "Clients of OpenIM that were not let in, by the code they were told",
+            counted(logins_refused, "code"),
+        );
+        let kicked = kicked.load(Ordering::Relaxed);
+        figures.counter("sessions_kicked", "Sessions that another login of their user has ended", kicked);
+    }
+}
+
 impl Subject for Shared {
     fn figures(&self) -> anyhow::Result<Figures> {
         let mut figures = Figures::default();
@@ -122,7 +173,7 @@ impl Subject for Shared {
         figures.gauge("sessions", "Sessions of all users", sessions);
         figures.counter("slow_consumers", "Sessions closed because their clients took messages too slowly", slow);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { opened, pushes, forwarded, received, repeated, unauthorized, refused } = &self.counters;
+        let Counters { opened, pushes, forwarded, received, repeated, unauthorized, refused, .. } = &self.counters;
         figures.counter("sessions_opened", "Sessions that began", count(opened));
         figures.counters(
             "pushes",
@@ -144,6 +195,7 @@ impl Subject for Shared {
             "Pushes forgotten before their time because there were too many: a repeat would be delivered twice",
             crowded_out,
         );
+        self.session_figures(&mut figures);
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         figures.counters(
             "refusals",

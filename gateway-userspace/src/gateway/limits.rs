@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::Config,
-    session::{core, queue, table},
+    session::{application::Application, core, queue, table},
 };
 
 /// What one client or pusher may take of the gateway.
@@ -16,6 +16,10 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Without a frame from the client a session ends after this long; without a request, a pusher's connection.
     pub idle_timeout: Duration,
+    /// The same for OpenIM's clients, which are told to say something every 27 s or more often.
+    pub openim_idle_timeout: Duration,
+    /// How often OpenIM's clients in browsers are pinged.
+    pub ping_interval: Duration,
     /// For the goodbye of one connection: from our last word to the peer's.
     pub close_timeout: Duration,
     /// For the goodbye of all connections when the gateway stops.
@@ -30,6 +34,10 @@ pub struct Limits {
     pub sessions_per_user: usize,
     /// Sessions of all users.
     pub sessions_per_node: usize,
+    /// Sessions that may begin in a second; 0 for any number.
+    pub logins_per_s: u32,
+    /// Whether messages are compressed for clients that can read that.
+    pub compression: bool,
 }
 
 impl Limits {
@@ -39,20 +47,28 @@ impl Limits {
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
+            openim_idle_timeout: Duration::from_secs(30),
+            ping_interval: Duration::from_secs(27),
             close_timeout: Duration::from_secs(5),
             stop_timeout: Duration::from_secs(10),
             max_message: config.gateway.max_message_bytes,
             max_push: 256 << 10,
-            queue: queue::Limits { messages: 256, bytes: 1 << 20 },
-            sessions_per_user: 64,
-            sessions_per_node: 1 << 20,
+            queue: queue::Limits { messages: config.gateway.queue_messages, bytes: config.gateway.queue_bytes },
+            sessions_per_user: config.gateway.sessions_per_user,
+            sessions_per_node: config.gateway.sessions,
+            logins_per_s: config.gateway.logins_per_s,
+            compression: config.gateway.compression,
         }
     }
 
     /// Those of one session.
-    pub(super) fn session(&self) -> core::Limits {
+    pub(super) fn session(&self, application: &Application) -> core::Limits {
         let ms = |duration: Duration| duration.as_millis() as u64;
-        core::Limits { idle_ms: ms(self.idle_timeout), close_ms: ms(self.close_timeout) }
+        let idle = match application {
+            Application::Plain(_) => self.idle_timeout,
+            Application::OpenIm(_) => self.openim_idle_timeout,
+        };
+        core::Limits { idle_ms: ms(idle), close_ms: ms(self.close_timeout), ping_ms: ms(self.ping_interval) }
     }
 
     /// Those of the session table.

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
+use ringsteer_openim::dispatch::{Failure, Ticket};
 use tokio::sync::{Notify, oneshot};
 
 use super::moving::Moving;
@@ -28,6 +30,7 @@ pub(super) struct Line {
 struct State {
     queue: Queue,
     farewell: Option<Farewell>,
+    answers: Vec<Answer>,
     /// Who wants the session taken apart.
     taker: Option<oneshot::Sender<Moving>>,
     /// When the session has to be looked at.
@@ -36,11 +39,16 @@ struct State {
     armed_ms: u64,
 }
 
+/// What was asked, and the answer.
+pub(super) type Answer = (Ticket, Result<Bytes, Failure>);
+
 /// What has come in, other than messages.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     /// The session is to end.
     pub(super) farewell: Option<Farewell>,
+    /// What was asked has been answered.
+    pub(super) answers: Vec<Answer>,
     /// Somebody wants it taken apart.
     pub(super) is_wanted: bool,
 }
@@ -50,8 +58,14 @@ pub(super) struct Orders {
 impl Line {
     /// The line of the session that `client` has since `since_ms`.
     pub(super) fn new(client: SocketAddr, since_ms: u64, limits: Limits) -> Self {
-        let state =
-            State { queue: Queue::new(limits), farewell: None, taker: None, deadline_ms: u64::MAX, armed_ms: u64::MAX };
+        let state = State {
+            queue: Queue::new(limits),
+            farewell: None,
+            answers: Vec::new(),
+            taker: None,
+            deadline_ms: u64::MAX,
+            armed_ms: u64::MAX,
+        };
         Self { client, since_ms, state: Mutex::new(state), changed: Notify::new() }
     }
 
@@ -85,7 +99,8 @@ impl Line {
         }
         // The farewell comes after what was queued before it.
         let farewell = if state.queue.is_empty() { state.farewell.take() } else { None };
-        Orders { farewell, is_wanted: state.taker.is_some() }
+        let answers = std::mem::take(&mut state.answers);
+        Orders { farewell, answers, is_wanted: state.taker.is_some() }
     }
 
     /// Whether the session is to end, after what is queued.
@@ -93,10 +108,10 @@ impl Line {
         self.state().farewell.is_some()
     }
 
-    /// Whether nothing waits, neither a message nor the end.
+    /// Whether nothing waits: no message, no answer and no end.
     pub(super) fn is_quiet(&self) -> bool {
         let state = self.state();
-        state.queue.is_empty() && state.farewell.is_none()
+        state.queue.is_empty() && state.farewell.is_none() && state.answers.is_empty()
     }
 
     /// Asks for the session. The answer comes when it is at rest; none if it ends before that.
@@ -105,6 +120,12 @@ impl Line {
         self.state().taker = Some(sender);
         self.changed.notify_one();
         receiver
+    }
+
+    /// Brings the answer to what the session asked.
+    pub(super) fn answer(&self, answer: Answer) {
+        self.state().answers.push(answer);
+        self.changed.notify_one();
     }
 
     /// Who wants the session.

@@ -12,7 +12,12 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Shared, http::Connection, push, websocket};
+use super::{
+    Shared,
+    http::Connection,
+    push,
+    websocket::{self, Door},
+};
 use crate::config::{ConfigError, Parameter, Serve, Service};
 
 /// Connections the kernel may have ready before we accept them. Many: after a node's failure its clients all come at
@@ -95,6 +100,11 @@ impl Listener {
         Ok(Self { service: service.clone(), parameter, address, listener })
     }
 
+    /// What whoever serves its clients has to know.
+    pub(super) fn door(&self) -> Door {
+        door(&self.service, &self.parameter)
+    }
+
     /// The service as configured.
     pub(super) fn service(&self) -> &Service {
         &self.service
@@ -109,7 +119,7 @@ impl Listener {
     pub(super) async fn accept(self, shared: Arc<Shared>) {
         let Self { service, parameter, address, listener } = self;
         tracing::info!("service {}: listening on {address}", service.name);
-        let parameter: Arc<str> = parameter.as_str().into();
+        let door = door(&service, &parameter);
         let (stopping, tasks) = (shared.stopping.clone(), shared.tasks.clone());
         loop {
             let accepted = tokio::select! {
@@ -124,10 +134,10 @@ impl Listener {
                         continue;
                     }
                     let connection = Connection::new(stream, peer);
-                    let (shared, parameter) = (Arc::clone(&shared), Arc::clone(&parameter));
+                    let (shared, door) = (Arc::clone(&shared), door.clone());
                     match service.serve {
-                        Serve::Websocket => tasks.spawn(websocket::serve(connection, parameter, shared)),
-                        Serve::Push => tasks.spawn(push::serve(connection, parameter, shared)),
+                        Serve::Websocket | Serve::OpenIm => tasks.spawn(websocket::serve(connection, door, shared)),
+                        Serve::Push => tasks.spawn(push::serve(connection, door.parameter, shared)),
                         Serve::None => unreachable!("the gateway listens on services of its own only"),
                     };
                 }
@@ -141,6 +151,11 @@ impl Listener {
             }
         }
     }
+}
+
+/// What whoever serves a service's clients has to know.
+fn door(service: &Service, parameter: &Parameter) -> Door {
+    Door { service: service.name.as_str().into(), parameter: parameter.as_str().into(), serve: service.serve }
 }
 
 /// Takes the address at which OpenIM's services call.

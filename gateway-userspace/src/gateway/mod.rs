@@ -11,6 +11,9 @@
 //! | `http` | requests in, responses out |
 //! | `placement` | whose request it is, and whether that is us |
 //! | `websocket` | a client's connection until it has become a session |
+//! | `openim` | what OpenIM's clients need beyond that |
+//! | `misplaced` | clients that belong to another node |
+//! | `pace` | how many sessions may begin in a second |
 //! | `running` | a session's task |
 //! | `line` | the way from a push to that task |
 //! | `sweeper` | one clock for all sessions |
@@ -29,7 +32,10 @@ mod limits;
 mod line;
 mod links;
 mod listener;
+pub mod misplaced;
 pub mod moving;
+mod openim;
+mod pace;
 mod placement;
 mod push;
 mod running;
@@ -47,7 +53,7 @@ use anyhow::Context as _;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -57,8 +63,12 @@ pub use self::{limits::Limits, listener::BindError};
 use self::{
     line::Line,
     listener::Listener,
+    misplaced::Misplaced,
     moving::{Reply, Sessions},
+    openim::{OpenIm, Presence},
+    pace::Pace,
     sweeper::Sweeper,
+    websocket::Door,
 };
 use crate::{
     config::{self, Config, Serve},
@@ -74,9 +84,12 @@ use crate::{
 
 /// Hold the sessions of the users this node owns
 ///
-/// Listens on every service of the configuration whose `serve` is "websocket" or "push":
+/// Listens on every service of the configuration whose `serve` is "openim", "websocket" or
+/// "push":
 ///
-///   websocket   A client connects with its user id in the service's parameter, as in
+///   openim      OpenIM's clients, as its SDKs make them. Tokens are checked with the secrets
+///               of [openim], requests go to the message service that is named there.
+///   websocket   For trying out. A client connects with its user id in the service's parameter, as in
 ///               GET /?sendID=U, and its messages are echoed.
 ///   push        POST /push?recvID=U sends the body to all sessions of U: as text if its
 ///               Content-Type is text/* or application/json, else as binary. The answer
@@ -127,6 +140,15 @@ struct Shared {
     published: watch::Receiver<Option<Arc<Published>>>,
     sessions: Mutex<Table<Arc<Line>, Reply>>,
     sweeper: Sweeper,
+    /// Sessions that begin.
+    pace: Mutex<Pace>,
+    /// What OpenIM's clients have in common, if they are served.
+    openim: Option<OpenIm>,
+    presence: Presence,
+    /// The services that hold sessions.
+    doors: Vec<Door>,
+    /// Who moves clients that come to the wrong node, if somebody does.
+    newcomers: OnceLock<mpsc::Sender<Misplaced>>,
     counters: figures::Counters,
     /// The links to the other gateways; set before anything is served.
     links: OnceLock<links::GatewayLinks>,
@@ -197,6 +219,11 @@ impl Gateway {
             sessions: Mutex::new(Table::new(limits.table())),
             limits,
             sweeper: Sweeper::new(),
+            pace: Mutex::new(Pace::new(limits.logins_per_s, 0)),
+            openim: config.openim.as_ref().map(OpenIm::new).transpose()?,
+            presence: Presence::default(),
+            doors: listeners.iter().map(Listener::door).collect(),
+            newcomers: OnceLock::new(),
             counters: figures::Counters::default(),
             links: OnceLock::new(),
             pushes: push::Pushes::new(config)?,
@@ -279,6 +306,7 @@ fn handlers(shared: &Arc<Shared>) -> Handlers {
     let shared = Arc::downgrade(shared);
     let mut handlers = Handlers::default();
     push::answer(&mut handlers, &shared);
+    openim::answer(&mut handlers, &shared);
     handlers
 }
 
@@ -312,6 +340,11 @@ impl Shared {
     /// The links to the other gateways.
     fn links(&self) -> &Links {
         &self.links.get().expect("set before anything is served").links
+    }
+
+    /// How many sessions may begin. Held for moments only.
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is in force now, if an agent has been heard.

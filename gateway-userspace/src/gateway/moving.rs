@@ -120,7 +120,7 @@ impl Sessions {
     /// Makes a place for a session that will come from another node.
     pub fn expect(&self, user: &[u8], card: Card) -> Place {
         let id = self.0.sessions().expect(user, card.clone());
-        Place::new(Registration { shared: Arc::clone(&self.0), user: user.into(), id }, card)
+        Place::new(Registration::new(&self.0, user, id), card)
     }
 }
 
@@ -164,10 +164,11 @@ impl Place {
 
     /// The same, without a task.
     pub(super) fn go_on(mut self, stream: TcpStream, client: SocketAddr, suspended: Suspended) -> Option<Running> {
-        let registration = self.registration.take()?;
+        let mut registration = self.registration.take()?;
         let shared = Arc::clone(&registration.shared);
         let (limits, now_ms) = (&shared.limits, shared.sweeper.now_ms());
-        let session = match Session::resume(suspended.core, limits.max_message, limits.session(), now_ms) {
+        let waits = limits.session(&suspended.core.application);
+        let session = match Session::resume(suspended.core, limits.max_message, waits, now_ms) {
             Ok(session) => session,
             Err(error) => {
                 tracing::warn!("{client}: its session ends, for it cannot go on: {error}");
@@ -187,12 +188,16 @@ impl Place {
                 sessions.end(user, id, super::goodbye());
             }
         }
+        registration.watch(&session.application().watched(), &[]);
+        shared.presence_changed(&registration.user);
         Some(Running::new(stream, line, session, registration))
     }
 
     /// The session is not here, or not any more. Whoever calls this answers for what was kept.
     pub fn leave(mut self) -> Luggage {
-        self.registration.take().and_then(|registration| leave(&registration)).unwrap_or(NOTHING)
+        let Some(mut registration) = self.registration.take() else { return NOTHING };
+        registration.goes_on = true;
+        leave(&registration).unwrap_or(NOTHING)
     }
 }
 

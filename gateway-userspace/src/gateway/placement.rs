@@ -3,7 +3,11 @@
 use serde_json::json;
 
 use super::http::Response;
-use crate::{control::Published, ring::Identity, websocket::request};
+use crate::{
+    control::Published,
+    ring::{Identity, Member},
+    websocket::request,
+};
 
 /// A request for a user of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,13 +30,17 @@ pub(super) enum NotOurs {
         /// The user.
         user: Vec<u8>,
         /// That node.
-        owner: Identity,
+        owner: Member,
     },
 }
 
-/// Judges a request by its target, the name of the service's `parameter`, and what is in force.
-pub(super) fn place(target: &[u8], parameter: &str, published: Option<&Published>) -> Result<Ours, NotOurs> {
-    let user = request::parameter(target, parameter.as_bytes()).unwrap_or_default().into_owned();
+/// The user that a request names, by its target and the name of the service's `parameter`; empty if none.
+pub(super) fn key(target: &[u8], parameter: &str) -> Vec<u8> {
+    request::parameter(target, parameter.as_bytes()).unwrap_or_default().into_owned()
+}
+
+/// Judges by what is in force whether a request for `user` is served here.
+pub(super) fn place(user: Vec<u8>, published: Option<&Published>) -> Result<Ours, NotOurs> {
     if user.is_empty() {
         return Err(NotOurs::NoKey);
     }
@@ -41,12 +49,12 @@ pub(super) fn place(target: &[u8], parameter: &str, published: Option<&Published
     if Some(owner.number) == published.node {
         Ok(Ours { user, owner: owner.identity.clone() })
     } else {
-        Err(NotOurs::Foreign { user, owner: owner.identity.clone() })
+        Err(NotOurs::Foreign { user, owner: owner.clone() })
     }
 }
 
 impl NotOurs {
-    /// What to tell the client. `parameter` is the one that [`place`] looked for.
+    /// What to tell the client. `parameter` is the one that [`key`] looked for.
     pub(super) fn response(&self, parameter: &str) -> Response {
         match self {
             Self::NoKey => {
@@ -55,7 +63,7 @@ impl NotOurs {
             Self::NoRing => Response::error(503, "this node has no ring yet, its agent has not been heard; try again")
                 .header("Retry-After", "1"),
             Self::Foreign { user, owner } => {
-                let (user, owner) = (String::from_utf8_lossy(user), owner.to_string());
+                let (user, owner) = (String::from_utf8_lossy(user), owner.identity.to_string());
                 let body = json!({
                     "error": format!("user {user} belongs to {owner}"),
                     "user": user,

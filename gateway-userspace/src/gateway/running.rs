@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use ringsteer_openim::dispatch::{Question, Ticket};
 use tokio::{
     io::{Interest, Ready},
     net::TcpStream,
@@ -19,9 +20,11 @@ use super::{
     http::Connection,
     line::Line,
     moving::{Moving, Place},
+    openim,
 };
 use crate::session::{
-    core::{End, Session},
+    application::Application,
+    core::{Action, End, Session},
     message::Parcel,
     outgoing::MAX_SLICES,
     suspended::Suspended,
@@ -42,6 +45,10 @@ pub(super) struct Registration {
     pub(super) shared: Arc<Shared>,
     pub(super) user: Box<[u8]>,
     pub(super) id: SessionId,
+    /// Users of whose status it is told.
+    pub(super) watched: Vec<String>,
+    /// Whether the session goes on elsewhere, so that nobody is to be told that it ended.
+    pub(super) goes_on: bool,
 }
 
 /// A session with its connection.
@@ -67,6 +74,27 @@ enum Next {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.shared.sessions().remove(&self.user, self.id);
+        self.shared.presence.unwatch(self.id, &self.watched);
+        if !self.goes_on {
+            self.shared.presence_changed(&self.user);
+        }
+    }
+}
+
+// === impl Registration ===
+
+impl Registration {
+    /// The place of a session that was put into the table.
+    pub(super) fn new(shared: &Arc<Shared>, user: &[u8], id: SessionId) -> Self {
+        Self { shared: Arc::clone(shared), user: user.into(), id, watched: Vec::new(), goes_on: false }
+    }
+
+    /// The session is told of these users from now on, and of those no longer.
+    pub(super) fn watch(&mut self, more: &[String], fewer: &[String]) {
+        self.shared.presence.unwatch(self.id, fewer);
+        self.shared.presence.watch((&self.user, self.id), more);
+        self.watched.retain(|user| !fewer.contains(user));
+        self.watched.extend_from_slice(more);
     }
 }
 
@@ -114,9 +142,11 @@ impl Running {
     async fn serve(&mut self) -> io::Result<Next> {
         loop {
             self.obey();
+            self.act();
             self.write()?;
-            // Writing may have made room for more of both.
-            if !self.session.is_leaving() && (!self.session.wants_messages() || self.line.is_quiet()) {
+            // Writing may have made room for more of everything.
+            let room = self.session.wants_messages() && !self.line.is_quiet();
+            if !room && !self.session.is_leaving() && !self.session.has_actions() {
                 break;
             }
         }
@@ -163,6 +193,9 @@ impl Running {
             }
         }
         let orders = self.line.orders();
+        for (ticket, answer) in orders.answers {
+            self.session.answered(ticket, answer, now_ms);
+        }
         if let Some(farewell) = orders.farewell {
             self.session.end(farewell);
         }
@@ -176,8 +209,35 @@ impl Running {
             while let Some(message) = self.line.next() {
                 self.session.send(&message);
             }
-            self.session.leave(now_ms);
+            if let Some(code) = self.session.leave(now_ms) {
+                self.shared.counters.violated(code);
+            }
         }
+    }
+
+    /// Does what the session wants of others.
+    fn act(&mut self) {
+        for action in self.session.actions() {
+            match (action, &mut self.registration) {
+                (Action::Ask(ticket, question), _) => self.ask(ticket, question),
+                (Action::Background(background), Some(Registration { shared, user, id, .. })) => {
+                    shared.sessions().set_background(user, *id, background);
+                }
+                (Action::Watch { more, fewer }, Some(registration)) => registration.watch(&more, &fewer),
+                // It is leaving.
+                (_, None) => {}
+            }
+        }
+    }
+
+    fn ask(&self, ticket: Ticket, question: Question) {
+        let Application::OpenIm(openim) = self.session.application() else { return };
+        let caller = openim::caller(openim.client(), &ticket.operation_id);
+        let (shared, line) = (Arc::clone(&self.shared), Arc::clone(&self.line));
+        self.shared.tasks.spawn(async move {
+            let answer = shared.ask_for(caller, question).await;
+            line.answer((ticket, answer));
+        });
     }
 
     fn write(&mut self) -> io::Result<()> {

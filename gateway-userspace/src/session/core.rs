@@ -2,6 +2,9 @@
 
 use std::io::IoSlice;
 
+use bytes::Bytes;
+use ringsteer_openim::dispatch::{Failure, Question, Ticket};
+
 use super::{
     application::{Application, Reaction},
     message::Message,
@@ -11,7 +14,8 @@ use super::{
 };
 use crate::websocket::{
     close::{Close, CloseCode},
-    decoder::{Decoder, Event, Kind, snapshot::BadSnapshot},
+    decoder::{Decoder, Event, snapshot::BadSnapshot},
+    encoder::Encoder,
     frame::{self, Opcode},
 };
 
@@ -26,6 +30,24 @@ pub struct Limits {
     pub idle_ms: u64,
     /// For the goodbye: from our last word to the client's, in milliseconds.
     pub close_ms: u64,
+    /// How often clients are pinged that want it, in milliseconds.
+    pub ping_ms: u64,
+}
+
+/// What a session wants of others.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Ask somebody, and bring the answer to [`Session::answered`].
+    Ask(Ticket, Question),
+    /// Note whether the client's application is in the background.
+    Background(bool),
+    /// Tell the client of the status of these users, and of those no longer.
+    Watch {
+        /// Of whom from now on.
+        more: Vec<String>,
+        /// Of whom no longer.
+        fewer: Vec<String>,
+    },
 }
 
 /// A session. Whoever holds the socket gives it what was read ([`Session::receive`]) and what waits for the client
@@ -43,8 +65,12 @@ pub struct Session {
     stage: Stage,
     /// When the client last said something, or, when closing, when we said close.
     last_event_ms: u64,
+    /// When the client was pinged last, if it wants that.
+    last_ping_ms: Option<u64>,
     /// Nothing more is looked at, for the session is to be taken apart.
     halted: bool,
+    /// What it wants of others; taken out as soon as it is there.
+    actions: Vec<Action>,
 }
 
 /// How far a session has come.
@@ -69,6 +95,8 @@ enum LastWords {
     CloseBack(Option<Close>),
     /// The client broke the protocol.
     Violation(Close),
+    /// What the client sent makes no sense to the application.
+    Refusal(Close),
     /// What the application says to who is kicked.
     Kicked,
 }
@@ -95,6 +123,7 @@ impl Session {
         outgoing.write(|out| out.extend_from_slice(greeting));
         Self {
             limits,
+            last_ping_ms: application.wants_pings().then_some(now_ms),
             application,
             decoder,
             unread: Vec::new(),
@@ -102,6 +131,7 @@ impl Session {
             stage: Stage::Open,
             last_event_ms: now_ms,
             halted: false,
+            actions: Vec::new(),
         }
     }
 
@@ -110,12 +140,13 @@ impl Session {
     /// # Errors
     /// If its websocket cannot go on here.
     pub fn resume(core: Core, max_message: usize, limits: Limits, now_ms: u64) -> Result<Self, BadSnapshot> {
-        let Core { application, decoder, unread, outgoing: unsent, silent_ms } = core;
+        let Core { application, decoder, unread, outgoing: unsent, silent_ms, pinged_ms } = core;
         let decoder = Decoder::restore(decoder, max_message)?;
         let mut outgoing = Outgoing::default();
         outgoing.append(unsent);
         let mut session = Self {
             limits,
+            last_ping_ms: application.wants_pings().then(|| now_ms.saturating_sub(pinged_ms)),
             application,
             decoder,
             unread: unread.into(),
@@ -123,6 +154,7 @@ impl Session {
             stage: Stage::Open,
             last_event_ms: now_ms.saturating_sub(silent_ms),
             halted: false,
+            actions: Vec::new(),
         };
         session.hear_unread(now_ms);
         Ok(session)
@@ -142,7 +174,7 @@ impl Session {
     /// Whether it can be suspended: it is halted, its end has not begun, and nothing that was asked on its behalf is
     /// unanswered.
     pub fn can_suspend(&self) -> bool {
-        self.halted && self.stage == Stage::Open
+        self.halted && self.stage == Stage::Open && !self.application.is_waiting() && self.actions.is_empty()
     }
 
     /// The session at rest.
@@ -159,6 +191,7 @@ impl Session {
             unread: self.unread.into(),
             outgoing: self.outgoing.to_bytes(),
             silent_ms: now_ms.saturating_sub(self.last_event_ms),
+            pinged_ms: self.last_ping_ms.map_or(0, |last| now_ms.saturating_sub(last)),
         })
     }
 
@@ -193,8 +226,34 @@ impl Session {
 
     /// Sends the client a message. May be called until [`Session::leave`] was, even without room.
     pub fn send(&mut self, message: &Message) {
-        let frame = self.application.frame(message);
+        let frame = self.application.frame(message, self.encoder());
         self.outgoing.append(frame);
+    }
+
+    /// What was asked for the client has been answered.
+    pub fn answered(&mut self, ticket: Ticket, answer: Result<Bytes, Failure>, now_ms: u64) {
+        let mut reactions = Vec::new();
+        self.application.answer(ticket, answer, &mut reactions);
+        // An answer that comes after our last words is none.
+        if self.stage == Stage::Open {
+            reactions.into_iter().for_each(|reaction| self.react(reaction));
+            self.hear_unread(now_ms);
+        }
+    }
+
+    /// Whether there is something in [`Session::actions`].
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
+    /// What the session wants of others, since this was asked last.
+    pub fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// What the session is.
+    pub fn application(&self) -> &Application {
+        &self.application
     }
 
     /// Ends the session from our side.
@@ -215,14 +274,19 @@ impl Session {
         matches!(self.stage, Stage::Leaving(_))
     }
 
-    /// Says the last words.
-    pub fn leave(&mut self, now_ms: u64) {
+    /// Says the last words, and tells of which violation they are the consequence, if of one.
+    pub fn leave(&mut self, now_ms: u64) -> Option<CloseCode> {
         let Stage::Leaving(words) = std::mem::replace(&mut self.stage, Stage::CloseSent) else {
             panic!("nobody is leaving");
         };
         self.last_event_ms = now_ms;
+        let violated = match &words {
+            LastWords::Violation(close) | LastWords::Refusal(close) => Some(close.code),
+            _ => None,
+        };
         match words {
             LastWords::Close(close) => self.say_close(close),
+            LastWords::Refusal(close) => self.say_close(Some(close)),
             LastWords::CloseBack(close) => {
                 self.say_close(close);
                 self.stage = Stage::Ended(End::Agreed);
@@ -237,16 +301,17 @@ impl Session {
                 self.application.kicked(&mut reactions);
                 for reaction in reactions {
                     match reaction {
-                        Reaction::Send(kind, payload) => self.say(opcode(kind), &payload),
                         Reaction::Close(close) => {
                             self.say_close(Some(close));
                             self.stage = Stage::CloseSent;
                         }
+                        reaction => self.react(reaction),
                     }
                 }
             }
         }
         self.hear_unread(now_ms);
+        violated
     }
 
     /// How it ended, if it has and everything is written.
@@ -275,8 +340,18 @@ impl Session {
 
     /// When to call [`Session::expire`], if nothing happens before.
     pub fn deadline_ms(&self) -> u64 {
-        let open = matches!(self.stage, Stage::Open | Stage::Leaving(_));
-        self.last_event_ms.saturating_add(if open { self.limits.idle_ms } else { self.limits.close_ms })
+        if !matches!(self.stage, Stage::Open | Stage::Leaving(_)) {
+            return self.last_event_ms.saturating_add(self.limits.close_ms);
+        }
+        self.idle_until_ms().min(self.ping_at_ms())
+    }
+
+    fn idle_until_ms(&self) -> u64 {
+        self.last_event_ms.saturating_add(self.limits.idle_ms)
+    }
+
+    fn ping_at_ms(&self) -> u64 {
+        self.last_ping_ms.map_or(u64::MAX, |last| last.saturating_add(self.limits.ping_ms))
     }
 
     /// Acts on the deadline, if it has passed.
@@ -288,6 +363,11 @@ impl Session {
             return Ok(());
         }
         match self.stage {
+            Stage::Open if now_ms < self.idle_until_ms() => {
+                self.last_ping_ms = Some(now_ms);
+                self.say(Opcode::Ping, b"");
+                Ok(())
+            }
             Stage::Open => {
                 let reason = format!("no frame for {} s", self.limits.idle_ms as f64 / 1000.0);
                 self.end(Farewell::Close(Close::new(CloseCode::POLICY, reason)));
@@ -300,7 +380,7 @@ impl Session {
 
     fn listens(&self) -> bool {
         match self.stage {
-            Stage::Open => !self.halted && self.outgoing.len() < WRITE_AHEAD,
+            Stage::Open => !self.halted && !self.application.is_waiting() && self.outgoing.len() < WRITE_AHEAD,
             Stage::CloseSent => self.outgoing.len() < WRITE_AHEAD,
             Stage::Leaving(_) | Stage::Ended(_) => false,
         }
@@ -364,9 +444,24 @@ impl Session {
 
     fn react(&mut self, reaction: Reaction) {
         match reaction {
-            Reaction::Send(kind, payload) => self.say(opcode(kind), &payload),
+            Reaction::Send(kind, payload) => {
+                let encoder = self.encoder();
+                self.outgoing.write(|out| encoder.encode(kind, &payload, out));
+            }
             Reaction::Close(close) => self.end(Farewell::Close(close)),
+            Reaction::Refuse(close) if self.stage == Stage::Open => {
+                self.stage = Stage::Leaving(LastWords::Refusal(close));
+            }
+            Reaction::Refuse(_) => {}
+            Reaction::Ask(ticket, question) => self.actions.push(Action::Ask(ticket, question)),
+            Reaction::Background(background) => self.actions.push(Action::Background(background)),
+            Reaction::Watch { more, fewer } => self.actions.push(Action::Watch { more, fewer }),
         }
+    }
+
+    /// How messages to the client are put into frames.
+    fn encoder(&self) -> Encoder {
+        Encoder::new(self.decoder.deflate())
     }
 
     fn say_close(&mut self, close: Option<Close>) {
@@ -375,13 +470,6 @@ impl Session {
 
     fn say(&mut self, opcode: Opcode, payload: &[u8]) {
         self.outgoing.write(|out| frame::encode(opcode, payload, out));
-    }
-}
-
-fn opcode(kind: Kind) -> Opcode {
-    match kind {
-        Kind::Text => Opcode::Text,
-        Kind::Binary => Opcode::Binary,
     }
 }
 

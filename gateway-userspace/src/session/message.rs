@@ -6,9 +6,16 @@ use std::{
 };
 
 use bytes::Bytes;
+use ringsteer_openim::{
+    frame::Wire,
+    login::{Compression, Encoding},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::websocket::decoder::Kind;
+use crate::websocket::{
+    decoder::Kind,
+    encoder::{Encoder, SharedMessage},
+};
 
 /// A message for clients. Cheap to clone: all that are to get it share the payload, and those that want it in the same
 /// form share the frame, too. So make one of it, not one for each user.
@@ -19,8 +26,19 @@ struct Inner {
     kind: Kind,
     payload: Bytes,
     operation: Box<str>,
+    purpose: Purpose,
     /// By [`Form`].
-    frames: [OnceLock<Bytes>; Form::COUNT],
+    forms: [OnceLock<Box<SharedMessage>>; Form::COUNT],
+}
+
+/// What a message is for. Plain clients are not told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Purpose {
+    /// To OpenIM's clients the payload is what they are pushed, a `PushMessages`.
+    #[default]
+    Push,
+    /// To OpenIM's clients the payload is the status of users whom they watch, a `SubUserOnlineStatusTips`.
+    OnlineStatus,
 }
 
 /// The forms in which sessions want a message.
@@ -28,18 +46,23 @@ struct Inner {
 pub enum Form {
     /// The payload, as a message of its kind.
     Plain,
-    /// OpenIM's envelope in gob.
-    Gob,
-    /// The same, compressed.
-    GobGzip,
-    /// OpenIM's envelope in JSON.
-    Json,
-    /// The same, compressed.
-    JsonGzip,
+    /// OpenIM's envelope, in the way that the client chose.
+    OpenIm(Wire),
 }
 
 impl Form {
     const COUNT: usize = 5;
+
+    fn index(self) -> usize {
+        match self {
+            Self::Plain => 0,
+            Self::OpenIm(Wire { encoding, compression }) => {
+                let json = usize::from(encoding == Encoding::Json);
+                let gzip = usize::from(compression == Compression::Gzip);
+                1 + 2 * json + gzip
+            }
+        }
+    }
 }
 
 /// A message as it travels to another node.
@@ -52,6 +75,8 @@ pub struct Parcel {
     pub payload: Bytes,
     /// The pusher's name for the operation.
     pub operation: String,
+    /// What it is for.
+    pub purpose: Purpose,
 }
 
 // === impl Message ===
@@ -64,7 +89,13 @@ impl Message {
 
     /// The same, with the name that the pusher has for it. OpenIM's clients are told, plain ones are not.
     pub fn of_operation(kind: Kind, payload: Bytes, operation: impl Into<Box<str>>) -> Self {
-        Self(Arc::new(Inner { kind, payload, operation: operation.into(), frames: Default::default() }))
+        Self::for_purpose(Purpose::Push, kind, payload, operation)
+    }
+
+    /// The same, for a purpose.
+    pub fn for_purpose(purpose: Purpose, kind: Kind, payload: Bytes, operation: impl Into<Box<str>>) -> Self {
+        let operation = operation.into();
+        Self(Arc::new(Inner { kind, payload, operation, purpose, forms: Default::default() }))
     }
 
     /// What the payload is.
@@ -82,9 +113,19 @@ impl Message {
         &self.0.operation
     }
 
-    /// The message in that form: made by `encode` at the first call, and the same bytes from then on.
-    pub fn in_form(&self, form: Form, encode: impl FnOnce(&Self) -> Bytes) -> Bytes {
-        self.0.frames[form as usize].get_or_init(|| encode(self)).clone()
+    /// What it is for.
+    pub fn purpose(&self) -> Purpose {
+        self.0.purpose
+    }
+
+    /// The frame that brings the message to a client in that form. The form is made by `make` at the first call, and then
+    /// it is the same bytes for all who agreed on the same.
+    pub fn frame(&self, form: Form, encoder: Encoder, make: impl FnOnce(&Self) -> (Kind, Bytes)) -> Bytes {
+        let shared = self.0.forms[form.index()].get_or_init(|| {
+            let (kind, payload) = make(self);
+            Box::new(SharedMessage::new(kind, payload))
+        });
+        shared.frame(encoder)
     }
 
     /// For another node.
@@ -93,21 +134,23 @@ impl Message {
             text: self.kind() == Kind::Text,
             payload: self.payload().clone(),
             operation: self.operation().to_owned(),
+            purpose: self.purpose(),
         }
     }
 }
 
 impl From<Parcel> for Message {
-    fn from(Parcel { text, payload, operation }: Parcel) -> Self {
+    fn from(Parcel { text, payload, operation, purpose }: Parcel) -> Self {
         // What another node sends is as good as what it was sent; that a text is UTF-8 is cheap to make sure of.
         let text = text && str::from_utf8(&payload).is_ok();
-        Self::of_operation(if text { Kind::Text } else { Kind::Binary }, payload, operation)
+        Self::for_purpose(purpose, if text { Kind::Text } else { Kind::Binary }, payload, operation)
     }
 }
 
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
-        (self.kind(), self.payload(), self.operation()) == (other.kind(), other.payload(), other.operation())
+        let parts = |message: &Self| (message.kind(), message.payload().clone(), message.purpose());
+        parts(self) == parts(other) && self.operation() == other.operation()
     }
 }
 
@@ -165,11 +208,17 @@ mod tests {
     fn a_form_is_made_once() {
         let message = Message::new(Kind::Text, "hi".into());
         let shared = message.clone();
-        let made = message.in_form(Form::Gob, |message| [message.payload(), &b"!"[..]].concat().into());
-        assert_eq!(&made[..], b"hi!");
-        let again = shared.in_form(Form::Gob, |_| unreachable!("it is there"));
+        let encoder = Encoder::new(None);
+        let plain = |message: &Message| (message.kind(), message.payload().clone());
+        let made = message.frame(Form::Plain, encoder, plain);
+        assert_eq!(&made[..], b"\x81\x02hi");
+        let again = shared.frame(Form::Plain, encoder, |_| unreachable!("it is there"));
         assert_eq!(again.as_ptr(), made.as_ptr());
-        assert_eq!(&shared.in_form(Form::Json, |_| "other".into())[..], b"other");
+        for (index, wire) in Wire::ALL.into_iter().enumerate() {
+            let own = Bytes::from(vec![index as u8]);
+            let frame = shared.frame(Form::OpenIm(wire), encoder, |_| (Kind::Binary, own));
+            assert_eq!(&frame[..], [0x82, 1, index as u8], "each form is its own");
+        }
     }
 
     #[test]
@@ -178,7 +227,8 @@ mod tests {
             let message = Message::of_operation(kind, "hi".into(), "op");
             assert_eq!(Message::from(message.to_parcel()), message);
         }
-        let claims = Parcel { text: true, payload: vec![0xff].into(), operation: String::new() };
+        let payload = vec![0xff].into();
+        let claims = Parcel { text: true, payload, operation: String::new(), purpose: Purpose::OnlineStatus };
         assert_eq!(Message::from(claims).kind(), Kind::Binary);
     }
 }

@@ -43,6 +43,8 @@ pub struct Core {
     pub outgoing: Bytes,
     /// For how long the client has said nothing.
     pub silent_ms: u64,
+    /// How long ago the client was pinged, if it is.
+    pub pinged_ms: u64,
 }
 
 /// Why a session from another node cannot go on here.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque, hash_map::Entry};
 
+use ringsteer_openim::token::{TokenDigest, UnixSeconds};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -21,8 +22,10 @@ pub struct Card {
     pub platform: i32,
     /// The connection's name, the same on every node it will be on.
     pub connection: Box<str>,
-    /// What the client logged in with; empty if nothing.
-    pub token: Box<str>,
+    /// What the client logged in with, if with anything.
+    pub token: Option<TokenDigest>,
+    /// When that is worth nothing any more.
+    pub token_expires: UnixSeconds,
     /// Whether the application said that it is in the background.
     pub background: bool,
 }
@@ -333,6 +336,13 @@ impl<O: Outbox, R> Table<O, R> {
         self.sessions -= before - after;
         self.slow_consumers += (before - after) as u64;
         deliveries
+    }
+
+    /// Queues a message for one session, if it is here, not in motion, and has room: for what may get lost.
+    pub fn offer_to(&mut self, user: &[u8], id: SessionId, message: &Message) {
+        if let Some(Session { state: State::Live(outbox), .. }) = self.session(user, id) {
+            let _ = outbox.offer(message.clone());
+        }
     }
 
     /// Ends a session, now or as soon as it is not in motion any more. It is delivered nothing from now on. False if

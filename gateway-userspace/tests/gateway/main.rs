@@ -1,6 +1,7 @@
 //! The gateway on loopback, with a real control socket beside it and clients that are not ours.
 
 mod moving;
+mod openim;
 
 use std::{sync::Arc, time::Duration};
 
@@ -146,8 +147,11 @@ impl Node {
     }
 
     fn start_without_agent(change: impl FnOnce(&mut Limits)) -> Self {
+        Self::of(config(), change)
+    }
+
+    fn of(mut config: Config, change: impl FnOnce(&mut Limits)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut config = config();
         config.node.socket = directory.path().join("agent.sock");
         let follower = Follower::prepare(&config.node.socket);
         let mut limits = Limits::of(&config);

@@ -33,7 +33,7 @@ fn push(text: impl Into<String>) -> Push {
 
 impl Node {
     /// Takes the user's only session apart.
-    async fn take(&self, user: &str) -> Moving {
+    pub(super) async fn take(&self, user: &str) -> Moving {
         let [(id, _)] = self.sessions.of(user.as_bytes())[..] else { panic!("{user} has one session") };
         within(self.sessions.take(user.as_bytes(), id)).await.expect("the session is there")
     }
@@ -166,10 +166,11 @@ async fn a_thousand_sessions_move_under_traffic_and_no_byte_is_lost() {
     let ours = (0..).map(|index| format!("user-{index}")).filter(|user| ring.owner(user.as_bytes()).number.get() == 1);
     let users: Arc<Vec<String>> = Arc::new(ours.take(SESSIONS).collect());
 
+    let (done, rests) = watch::channel(false);
     let mut clients = Vec::new();
     for (number, user) in users.iter().enumerate() {
         let client = node.connect(user).await;
-        clients.push(tokio::spawn(talk(client, number as u64, MESSAGES)));
+        clients.push(tokio::spawn(talk(client, number as u64, MESSAGES, rests.clone())));
     }
 
     let pushing = {
@@ -196,27 +197,12 @@ async fn a_thousand_sessions_move_under_traffic_and_no_byte_is_lost() {
             for _ in 0..MOVES / 8 {
                 let user = users[random.below(SESSIONS as u64) as usize].as_bytes();
                 let Some((id, _)) = node.sessions.of(user).pop() else { continue };
-                // Another mover may have it, and a client that has all it wanted may be gone.
+                // Another mover may have it.
                 let Some(Moving { stream, suspended, place }) = node.sessions.take(user, id).await else { continue };
                 for _ in 0..random.below(20) {
                     tokio::task::yield_now().await;
                 }
-                match random.below(2) {
-                    0 => place.resume(stream, travel(suspended)),
-                    // As from one node to another: its new place is there before its old one is given up.
-                    _ => {
-                        let arrives = node.sessions.expect(user, suspended.card.clone());
-                        let luggage = place.leave();
-                        let mut answers = Vec::new();
-                        arrives.resume(stream, travel(suspended));
-                        for kept in luggage.kept {
-                            answers.push((node.sessions.deliver(user, &kept.message), kept.reply));
-                        }
-                        for (delivering, reply) in answers {
-                            reply.answer(delivering.decided().await[0].fate.unwrap());
-                        }
-                    }
-                }
+                place.resume(stream, travel(suspended));
                 moved.insert(user.to_vec());
             }
             moved
@@ -228,14 +214,16 @@ async fn a_thousand_sessions_move_under_traffic_and_no_byte_is_lost() {
         moved.extend(mover.await.unwrap());
     }
     pushing.await.unwrap();
+    done.send_replace(true);
     for client in clients {
-        within(client).await.unwrap();
+        client.await.unwrap();
     }
     assert!(moved.len() > SESSIONS / 2, "only {} sessions moved", moved.len());
 }
 
-/// A client that sends numbered messages of many lengths, in pieces, and wants every echo and every push in order.
-async fn talk(mut client: Client, seed: u64, messages: usize) {
+/// A client that sends numbered messages of many lengths, wants every echo and every push in order, and stays until the
+/// others are done.
+async fn talk(mut client: Client, seed: u64, messages: usize, mut done: watch::Receiver<bool>) {
     let mut random = Random(seed);
     let sent: Vec<String> =
         (0..messages).map(|number| format!("e{number} {}", "x".repeat(random.below(3000) as usize))).collect();
@@ -257,6 +245,7 @@ async fn talk(mut client: Client, seed: u64, messages: usize) {
             echoes += 1;
         }
     }
+    within(done.wait_for(|done| *done)).await.unwrap();
     client.close(None).await.unwrap();
     assert_eq!(next(&mut client).await, Message::Close(None), "nothing more comes");
 }

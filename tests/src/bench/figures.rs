@@ -25,9 +25,21 @@ impl fmt::Display for Figures {
     }
 }
 
+/// The value that so many of a hundred do not exceed; of values in ascending order, at least one.
+pub fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    sorted[(sorted.len() * percent).div_ceil(100).max(1) - 1]
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Figures;
+    use super::{Figures, percentile};
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_there() {
+        let values: Vec<u64> = (1..=200).collect();
+        assert_eq!([1, 50, 99, 100].map(|percent| percentile(&values, percent)), [2, 100, 198, 200]);
+        assert_eq!([0, 50, 100].map(|percent| percentile(&[7], percent)), [7, 7, 7]);
+    }
 
     #[test]
     fn the_median_is_in_the_middle_whatever_the_order() {

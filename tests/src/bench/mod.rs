@@ -5,10 +5,14 @@
 //!   * `packets`: what is sent through it;
 //! * [`path`]: messages there and back, direct, steered and through HAProxy;
 //! * [`swap`]: from a new ring in its file to the kernel steering by it;
+//! * [`idle`]: memory of idle connections;
+//!   * [`crowd`]: many clients, in processes of their own;
 //! * `figures`: medians and tables.
 
+pub mod crowd;
 pub mod dataplane;
 mod figures;
+pub mod idle;
 mod node;
 mod packets;
 pub mod path;

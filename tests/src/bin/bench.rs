@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringsteer_tests::bench::{dataplane, path, swap};
+use ringsteer_tests::bench::{crowd, dataplane, idle, path, swap};
 
 /// Benchmarks; each prints medians of several batches
 #[derive(Parser)]
@@ -14,13 +14,18 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Benchmark {
+    #[command(hide = true)]
+    Crowd(crowd::Args),
     Dataplane(dataplane::Args),
+    Idle(idle::Args),
     Path(path::Args),
     Swap(swap::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().benchmark {
+        Benchmark::Crowd(args) => crowd::run(&args),
+        Benchmark::Idle(args) => idle::run(&args),
         Benchmark::Dataplane(args) => dataplane::run(&args),
         Benchmark::Path(args) => path::run(&args),
         Benchmark::Swap(args) => swap::run(&args),

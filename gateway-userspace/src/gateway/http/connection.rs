@@ -47,6 +47,11 @@ impl WholeHead {
             _ => unreachable!("made of bytes that have been parsed"),
         }
     }
+
+    /// Its bytes.
+    pub(in crate::gateway) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Connection {
@@ -134,6 +139,14 @@ impl Connection {
         match self.respond(response, false, deadline).await {
             Ok(()) => self.linger(deadline).await,
             Err(error) => tracing::debug!("{}: lost before it was answered: {error}", self.peer),
+        }
+    }
+
+    /// Sends these last bytes, and ends.
+    pub(in crate::gateway) async fn end_with(mut self, bytes: &[u8], deadline: Duration) {
+        match timeout(deadline, self.stream.write_all(bytes)).await {
+            Ok(Ok(())) => self.linger(deadline).await,
+            _ => tracing::debug!("{}: lost before it was answered", self.peer),
         }
     }
 

@@ -9,6 +9,6 @@ mod response;
 
 pub(super) use self::{
     body::{Body, BodyError},
-    connection::{Connection, Unreadable},
+    connection::{Connection, Unreadable, WholeHead},
     response::Response,
 };

@@ -7,12 +7,18 @@ use serde_json::json;
 pub(in crate::gateway) struct Response {
     status: u16,
     headers: Vec<(&'static str, String)>,
-    body: serde_json::Value,
+    /// JSON.
+    body: String,
 }
 
 impl Response {
     /// A response with this body.
     pub(in crate::gateway) fn new(status: u16, body: serde_json::Value) -> Self {
+        Self::text(status, body.to_string() + "\n")
+    }
+
+    /// A response with this body, which is JSON already.
+    pub(in crate::gateway) fn text(status: u16, body: String) -> Self {
         Self { status, headers: Vec::new(), body }
     }
 
@@ -34,8 +40,7 @@ impl Response {
 
     /// The bytes on the wire. Unless `keep_alive`, they announce that the connection ends.
     pub(in crate::gateway) fn encode(&self, keep_alive: bool) -> Vec<u8> {
-        let mut body = self.body.to_string();
-        body.push('\n');
+        let body = &self.body;
         let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         for (name, value) in &self.headers {
             text += &format!("{name}: {value}\r\n");

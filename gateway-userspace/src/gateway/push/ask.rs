@@ -146,7 +146,8 @@ impl Shared {
             platform: card.platform,
             connection: card.connection.to_string(),
             background: card.background,
-            token: card.token.to_string(),
+            // The token itself is not kept; nobody can log in with this.
+            token: card.token.map(|token| token.to_string()).unwrap_or_default(),
         };
         users.iter().map(|user| sessions.of(user).map(|(_, card, _)| terminal(card)).collect()).collect()
     }
@@ -158,6 +159,9 @@ impl Shared {
             let all: Vec<(SessionId, Card)> = sessions.of(user).map(|(id, card, _)| (id, card.clone())).collect();
             for (id, card) in all {
                 if let Some(farewell) = self.fate(&card, why) {
+                    if farewell == Farewell::Kick {
+                        self.token_is_kicked(&card);
+                    }
                     kicked += u32::from(sessions.end(user, id, farewell));
                 }
             }
@@ -170,11 +174,12 @@ impl Shared {
         match why {
             Why::Platform(platform) => (card.platform == *platform).then_some(Farewell::Kick),
             Why::Login { platform, token } => {
-                let terminal = |platform: i32, token: &str| {
+                let terminal = |platform: i32, token: TokenDigest| {
                     let platform = Platform::try_from(platform).ok()?;
-                    Some(policy::Terminal { platform, token: TokenDigest::of(token) })
+                    Some(policy::Terminal { platform, token })
                 };
-                match self.pushes.policy.fate(terminal(card.platform, &card.token)?, terminal(*platform, token)?) {
+                let existing = terminal(card.platform, card.token?)?;
+                match self.login_policy().fate(existing, terminal(*platform, TokenDigest::of(token))?) {
                     policy::Fate::Stays => None,
                     policy::Fate::Kicked => Some(Farewell::Kick),
                     // It is no reconnect that we see the other end of: the client is elsewhere now.

@@ -13,7 +13,7 @@ use crate::{
     gateway::{
         Shared,
         http::{Connection, Response, Unreadable},
-        placement::{NotOurs, Ours, place},
+        placement::{NotOurs, Ours, key, place},
     },
     push::{
         Outcome,
@@ -102,9 +102,9 @@ async fn push(
         Err(error) => return refused(Response::error(400, error)),
     };
     let forwards = !head.header_has_token(FORWARD, "no");
-    let placed = || match place(head.target, parameter, shared.published().as_deref()) {
+    let placed = || match place(key(head.target, parameter), shared.published().as_deref()) {
         Ok(Ours { user, owner }) => Ok((user, owner)),
-        Err(NotOurs::Foreign { user, owner }) if forwards => Ok((user, owner)),
+        Err(NotOurs::Foreign { user, owner }) if forwards => Ok((user, owner.identity)),
         Err(not_ours) => Err(Unreadable::Refused(not_ours.response(parameter))),
     };
     // Before the body, so that nobody sends one in vain; and after it, for the ring may have changed meanwhile.

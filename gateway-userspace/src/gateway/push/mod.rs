@@ -26,7 +26,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ringsteer_openim::policy::Policy;
 use tokio::sync::{Semaphore, oneshot};
 
 pub(super) use self::{deliver::Push, http::serve, rpc::serve as serve_rpc};
@@ -59,8 +58,6 @@ pub(super) struct Pushes {
     config: config::Push,
     /// Whether the clients here are plain ones, who know no envelope.
     plain: bool,
-    /// Who may be logged in at the same time.
-    policy: Policy,
     /// They can be replaced while the gateway runs.
     tokens: RwLock<Arc<Tokens>>,
     memory: Mutex<Memory<oneshot::Sender<Outcome>>>,
@@ -92,7 +89,6 @@ impl Pushes {
         Ok(Self {
             config: config.clone(),
             plain,
-            policy: Policy::default(),
             tokens: RwLock::new(Arc::new(tokens)),
             memory: Mutex::new(Memory::new(limits)),
             rings: Mutex::default(),

@@ -38,6 +38,8 @@ impl Subject {
     pub const KICK: Self = Self(2);
     /// Who is online.
     pub const ONLINE: Self = Self(3);
+    /// On which platforms users are online, for clients that watch them.
+    pub const PRESENCE: Self = Self(4);
     /// The first of those that belong to the moving of sessions: up to 31.
     pub const HANDOFF: Self = Self(16);
 }

@@ -1,6 +1,6 @@
 //! `serve = "websocket"`: for trying out, for tests and for benchmarks.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Reaction;
@@ -9,7 +9,7 @@ use crate::{
     websocket::{
         close::{Close, CloseCode},
         decoder::Kind,
-        frame::{self, Opcode},
+        encoder::Encoder,
     },
 };
 
@@ -22,16 +22,8 @@ impl Plain {
         out.push(Reaction::Send(kind, payload.into()));
     }
 
-    pub(super) fn frame(&self, message: &Message) -> Bytes {
-        message.in_form(Form::Plain, |message| {
-            let mut frame = BytesMut::with_capacity(frame::MAX_HEADER + message.payload().len());
-            let opcode = match message.kind() {
-                Kind::Text => Opcode::Text,
-                Kind::Binary => Opcode::Binary,
-            };
-            frame::encode(opcode, message.payload(), &mut frame);
-            frame.freeze()
-        })
+    pub(super) fn frame(&self, message: &Message, encoder: Encoder) -> Bytes {
+        message.frame(Form::Plain, encoder, |message| (message.kind(), message.payload().clone()))
     }
 
     pub(super) fn kicked(&mut self, out: &mut Vec<Reaction>) {

@@ -1,9 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{session::application::Plain, websocket::frame::FrameHeader};
+use crate::{
+    session::application::Plain,
+    websocket::{decoder::Kind, frame::FrameHeader},
+};
 
-const LIMITS: Limits = Limits { idle_ms: 1000, close_ms: 100 };
+const LIMITS: Limits = Limits { idle_ms: 1000, close_ms: 100, ping_ms: 700 };
 
 fn session() -> Session {
     Session::new(Application::Plain(Plain), Decoder::new(100_000), b"", LIMITS, 0)
@@ -59,7 +62,8 @@ fn the_last_words_come_after_what_was_queued() {
         session.receive(&[say, frame(Opcode::Text, true, b"ignored")].concat(), 5);
         assert!(session.is_leaving() && !session.wants_messages() && !session.wants_bytes());
         session.send(&push("queued"));
-        session.leave(6);
+        let violated = session.leave(6);
+        assert_eq!(violated.is_some(), end == End::Cut);
         assert_eq!(session.ended(), None, "there is something to be written");
         assert_eq!(write_all(&mut session), [sent(Opcode::Text, b"queued"), words].concat());
         assert_eq!(session.ended(), Some(end));

@@ -1,0 +1,139 @@
+//! Many clients in a process of their own: a process may open only so many files, and what is measured should not share
+//! one with what measures.
+
+use std::{
+    io::Write as _,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use nix::time::{ClockId, clock_gettime};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::{Semaphore, mpsc},
+};
+
+use super::figures::percentile;
+
+/// How many connections are being set up at any one time.
+const AT_ONCE: usize = 64;
+
+/// Many idle websockets; started by other benchmarks
+#[derive(Debug, Parser)]
+pub struct Args {
+    /// Where to connect
+    address: SocketAddr,
+    /// The number of the first user
+    first: usize,
+    /// How many users
+    count: usize,
+}
+
+/// The name of a user.
+pub fn user(number: usize) -> String {
+    format!("crowd-{number}")
+}
+
+/// Nanoseconds of a clock that all processes share.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("there is such a clock");
+    now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64
+}
+
+/// Connects and stays until it is killed. Says `connected COUNT MICROSECONDS` once, and when every user has had a message
+/// of the form `SENT_NS`, `round SENT_NS FIRST P50 P99 LAST`, times in microseconds from then on.
+pub fn run(args: &Args) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let begun = Instant::now();
+        let (arrivals, mut arrived) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let ready = Arc::new(AtomicUsize::new(0));
+        let (all_ready, mut is_ready) = mpsc::channel(1);
+        for number in args.first..args.first + args.count {
+            let (address, count) = (args.address, args.count);
+            let (room, ready) = (Arc::clone(&room), Arc::clone(&ready));
+            let (arrivals, all_ready) = (arrivals.clone(), all_ready.clone());
+            tokio::spawn(async move {
+                let stream = {
+                    let _place = room.acquire().await;
+                    connect(address, &user(number)).await
+                };
+                match stream {
+                    Ok(stream) => {
+                        if ready.fetch_add(1, Ordering::Relaxed) + 1 == count {
+                            let _ = all_ready.try_send(());
+                        }
+                        // Until the process is killed, or the gateway ends.
+                        let _ = listen(stream, &arrivals).await;
+                    }
+                    Err(error) => say(&format!("failed {}: {error:#}", user(number))),
+                }
+            });
+        }
+        is_ready.recv().await.context("nobody is connected")?;
+        say(&format!("connected {} {}", args.count, begun.elapsed().as_micros()));
+        let mut round = Vec::new();
+        while let Some((sent_ns, took_ns)) = arrived.recv().await {
+            round.push(took_ns);
+            if round.len() == args.count {
+                round.sort_unstable();
+                let us = |ns: u64| ns / 1000;
+                say(&format!(
+                    "round {sent_ns} {} {} {} {}",
+                    us(round[0]),
+                    us(percentile(&round, 50)),
+                    us(percentile(&round, 99)),
+                    us(round[round.len() - 1])
+                ));
+                round.clear();
+            }
+        }
+        Ok(())
+    })
+}
+
+fn say(line: &str) {
+    println!("{line}");
+    let _ = std::io::stdout().flush();
+}
+
+async fn connect(address: SocketAddr, user: &str) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!(
+        "GET /?sendID={user} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::with_capacity(256);
+    while !answer.ends_with(b"\r\n\r\n") {
+        ensure!(stream.read_buf(&mut answer).await? > 0, "the connection ended");
+        ensure!(answer.starts_with(&b"HTTP/1.1 101"[..answer.len().min(12)]), "{}", answer.escape_ascii());
+    }
+    Ok(stream)
+}
+
+/// Notes each message: when it was sent, and how long it took.
+async fn listen(mut stream: TcpStream, arrivals: &mpsc::UnboundedSender<(u64, u64)>) -> Result<()> {
+    loop {
+        let mut header = [0; 2];
+        stream.read_exact(&mut header).await?;
+        let length = usize::from(header[1] & 0x7f);
+        ensure!(header[0] == 0x81 && length < 126, "not a short text");
+        let mut text = [0; 125];
+        stream.read_exact(&mut text[..length]).await?;
+        let arrived_ns = now_ns();
+        let sent_ns: u64 = std::str::from_utf8(&text[..length])?.trim_end().parse()?;
+        arrivals.send((sent_ns, arrived_ns.saturating_sub(sent_ns)))?;
+    }
+}
+
+/// How long a crowd may take to connect.
+pub const PATIENCE: Duration = Duration::from_secs(120);
