@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, future::BoxFuture};
+use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use ringsteer::{
     config::{Config, Overrides},
     control::{self, Answers, Desk, Follower, Gateways, Publication, Request, Served},
@@ -482,4 +482,165 @@ async fn openims_services_push_ask_and_kick_through_any_node() {
     }
     let (_, answer) = fleet.node(2).push(&users[2], "after", "hi").await;
     assert_eq!(answer["status"], "offline");
+}
+
+/// `ringsteer msg`, as a process of its own, which pushes through one of the nodes.
+struct MessageService {
+    child: std::process::Child,
+    client: ringsteer_openim_rpc::msg::msg_client::MsgClient<tonic::transport::Channel>,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for MessageService {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl MessageService {
+    async fn start(node: &Node) -> Self {
+        use std::io::BufRead as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let config = file("ringsteer.toml", "[metrics]\nmsg = \"\"\n[msg]\nfsync = \"interval\"\n");
+        let sets = [
+            "msg.listen=127.0.0.1:0".to_owned(),
+            format!("msg.path={}", directory.path().join("msg").display()),
+            format!("msg.push=http://{}", node.rpc),
+            format!("msg.push_token_file={}", file("token", TOKEN)),
+        ];
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ringsteer"));
+        command.args(["msg", "--config", &config]).env_remove("RUST_LOG").stderr(std::process::Stdio::piped());
+        for set in &sets {
+            command.args(["--set", set]);
+        }
+        let mut child = command.spawn().unwrap();
+        let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let address = lines.find_map(|line| Some(line.split_once("for gateways at ")?.1.trim().to_owned()));
+        // Whatever it says later must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(|line| eprintln!("msg: {line}")));
+        let url = format!("http://{}", address.expect("the service starts"));
+        let channel = tonic::transport::Endpoint::new(url).unwrap().connect().await.unwrap();
+        Self { child, client: ringsteer_openim_rpc::msg::msg_client::MsgClient::new(channel), _directory: directory }
+    }
+
+    /// Sends as a gateway does for the sender's session; the message's number.
+    async fn send(&self, from: &str, to: &str, name: &str, text: &str) {
+        let message = MsgData {
+            send_id: from.into(),
+            recv_id: to.into(),
+            client_msg_id: name.into(),
+            session_type: 1,
+            content_type: 101,
+            content: text.to_owned().into(),
+            ..MsgData::default()
+        };
+        let caller = Caller { user_id: Some(from.into()), ..Caller::service(name) };
+        let request = caller.request(ringsteer_openim_rpc::msg::SendMsgReq { msg_data: Some(message) });
+        within(self.client.clone().send_msg(request)).await.unwrap();
+    }
+
+    /// All that a user has of a conversation.
+    async fn pull(&self, user: &str, conversation: &str) -> Vec<MsgData> {
+        use ringsteer_openim_rpc::sdkws::{PullMessageBySeqsReq, SeqRange};
+
+        let caller = Caller { user_id: Some(user.into()), ..Caller::service("pull") };
+        let mut all = Vec::new();
+        loop {
+            let begin = all.len() as i64 + 1;
+            let range = SeqRange { conversation_id: conversation.into(), begin, end: begin + 499, num: 500 };
+            let asked = PullMessageBySeqsReq { user_id: user.into(), seq_ranges: vec![range], order: 0 };
+            let told = within(self.client.clone().pull_message_by_seqs(caller.request(asked))).await.unwrap();
+            match told.into_inner().msgs.remove(conversation) {
+                Some(some) => all.extend(some.msgs),
+                None => return all,
+            }
+        }
+    }
+}
+
+/// A sends to B, who is at another node than the one through which messages are pushed: stored, numbered, pushed, seen
+/// once and in order, while others come, go and are kicked.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_path_of_a_message() {
+    const MESSAGES: usize = 10_000;
+    // Pushes wait in a limited number of places, so the sender must not run away.
+    const AHEAD: usize = 500;
+    let fleet = Arc::new(Fleet::start(27, 3, &[1, 2, 3]).await);
+    let service = MessageService::start(fleet.node(1)).await;
+    let (a, b) = (user_where(owned(&fleet.ring, 1)), user_where(owned(&fleet.ring, 3)));
+    let conversation = if a < b { format!("si_{a}_{b}") } else { format!("si_{b}_{a}") };
+    let mut seen_by_b = fleet.node(3).connect(&b).await;
+
+    // Others: each comes, and is kicked through a node that may be another, again and again.
+    // In step with the messages, so that there are as many on a slow machine.
+    let turns = Arc::new(tokio::sync::Semaphore::new(0));
+    let mut crowd = tokio::task::JoinSet::new();
+    for number in 1..=3_u16 {
+        let (fleet, turns) = (Arc::clone(&fleet), Arc::clone(&turns));
+        let user = user_where(|user| owned(&fleet.ring, number)(user) && user != a.as_bytes() && user != b.as_bytes());
+        crowd.spawn(async move {
+            let url = format!("http://{}", fleet.node(number % 3 + 1).rpc);
+            let mut gateway = MsgGatewayClient::new(tonic::transport::Endpoint::new(url).unwrap().connect_lazy());
+            let mut kicked = 0;
+            while let Ok(turn) = turns.acquire().await {
+                turn.forget();
+                let mut client = fleet.node(number).connect(&user).await;
+                let kick = KickUserOfflineReq { platform_id: 0, kick_user_id_list: vec![user.clone()] };
+                let mut request = Caller::service("kick").request(kick);
+                request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+                within(gateway.kick_user_offline(request)).await.unwrap();
+                while let Some(Ok(_)) = within(client.next()).await {}
+                kicked += 1;
+            }
+            kicked
+        });
+    }
+
+    let room = Arc::new(tokio::sync::Semaphore::new(AHEAD));
+    let sending = async {
+        for number in 1..=MESSAGES {
+            within(room.acquire()).await.unwrap().forget();
+            service.send(&a, &b, &format!("m{number}"), &format!("message {number}")).await;
+        }
+    };
+    let receiving = async {
+        for number in 1..=MESSAGES {
+            // A client that says nothing for a minute is taken for dead.
+            if number % 200 == 0 {
+                within(seen_by_b.send(Message::Ping(vec![].into()))).await.unwrap();
+            }
+            let seen = loop {
+                match within(seen_by_b.next()).await {
+                    Some(Ok(Message::Pong(_))) => {}
+                    Some(Ok(Message::Text(text))) => break text,
+                    other => panic!("expected message {number}, got {other:?}"),
+                }
+            };
+            assert_eq!(seen.as_str(), format!("message {number}"), "once, and in order");
+            room.add_permits(1);
+            if number % 10 == 0 {
+                turns.add_permits(1);
+            }
+        }
+    };
+    tokio::join!(sending, receiving);
+    turns.close();
+    let kicks: Vec<u32> = crowd.join_all().await;
+    assert!(kicks.iter().sum::<u32>() > 100, "logins and kicks went on: {kicks:?}");
+
+    let kept = service.pull(&b, &conversation).await;
+    let expected = (1..=MESSAGES as i64).map(|number| (number, format!("message {number}").into()));
+    assert!(kept.iter().map(|one| (one.seq, one.content.clone())).eq(expected), "all of them, under their numbers");
+
+    // Nobody at all is online: the message is there when its receiver asks.
+    within(seen_by_b.close(None)).await.unwrap();
+    service.send(&a, &b, "later", "for later").await;
+    assert_eq!(service.pull(&b, &conversation).await.last().unwrap().content, "for later".as_bytes());
 }
