@@ -32,9 +32,9 @@ pub fn step(register: u32, byte: u8) -> u32 {
     TABLE[(register as u8 ^ byte) as usize] ^ (register >> 8)
 }
 
-/// The checksum a register stands for.
+/// The checksum a register stands for, and the other way round.
 #[inline(always)]
-pub fn finish(register: u32) -> u32 {
+pub const fn finish(register: u32) -> u32 {
     !register
 }
 

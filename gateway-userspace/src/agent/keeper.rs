@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use super::{
     following::{Following, Step},
     in_force::InForce,
-    last_ring,
+    last_ring::{self, LastRing},
     shared::{Agent, Source, lock, monotonic_ns},
     translate,
 };
@@ -32,6 +32,8 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Keeper {
     agent: Arc<Agent>,
     following: Following,
+    /// What the next start goes on with.
+    last_ring: LastRing,
     /// A ring that could not be published yet.
     pending: Option<Ring>,
 }
@@ -51,7 +53,7 @@ impl Keeper {
                 Following::default()
             }
         };
-        Self { agent, following, pending: None }
+        Self { agent, following, last_ring: LastRing::new(path), pending: None }
     }
 
     /// Publishes what is known before the source has said anything, so that configuration and maps agree from the
@@ -126,7 +128,7 @@ impl Keeper {
         let began = Instant::now();
         let before = self.following.current().cloned();
         // Before the maps: what they hold must be known at the next start.
-        if let Err(error) = last_ring::write(&last_ring::path(&config.node.socket), &ring, before.as_ref()) {
+        if let Err(error) = self.last_ring.write(&ring, before.as_ref()) {
             warn!("{error:#}");
         }
         let in_force = InForce::new(config, Some(&ring), before.as_ref(), &self.agent.in_force(), monotonic_ns());

@@ -9,10 +9,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::{
     control::{NamedRing, Rings},
-    ring::Ring,
+    ring::{Ring, RingName},
 };
 
 /// Its name.
@@ -23,16 +25,51 @@ pub fn path(socket: &Path) -> PathBuf {
     socket.with_file_name(FILE)
 }
 
-/// Writes it, whole or not at all.
-pub fn write(path: &Path, current: &Ring, previous: Option<&Ring>) -> Result<()> {
-    let rings = Rings { current: Some(current.into()), previous: previous.map(Into::into) };
-    let mut preparing = path.as_os_str().to_owned();
-    preparing.push(".new");
-    let save = || -> io::Result<()> {
-        fs::write(&preparing, serde_json::to_vec(&rings)?)?;
-        fs::rename(&preparing, path)
-    };
-    save().with_context(|| format!("cannot keep the ring in {} for the next start", path.display()))
+/// Writes the file.
+#[derive(Debug)]
+pub struct LastRing {
+    path: PathBuf,
+    /// The ring written last, as it was written: it is written once more with the next one, then as the one before.
+    written: Option<(RingName, Box<RawValue>)>,
+}
+
+/// What is in the file: [`Rings`], as text.
+#[derive(Serialize)]
+struct Texts<'a> {
+    current: &'a RawValue,
+    previous: Option<&'a RawValue>,
+}
+
+impl LastRing {
+    /// That at `path`.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, written: None }
+    }
+
+    /// Writes it, whole or not at all.
+    pub fn write(&mut self, current: &Ring, previous: Option<&Ring>) -> Result<()> {
+        let path = &self.path;
+        let mut preparing = path.as_os_str().to_owned();
+        preparing.push(".new");
+        let written = self.written.take();
+        let save = || -> io::Result<Box<RawValue>> {
+            let before = previous.map(|ring| match written {
+                Some((name, text)) if name == ring.name() => Ok(text),
+                _ => text(ring),
+            });
+            let (current, before) = (text(current)?, before.transpose()?);
+            fs::write(&preparing, serde_json::to_vec(&Texts { current: &current, previous: before.as_deref() })?)?;
+            fs::rename(&preparing, path)?;
+            Ok(current)
+        };
+        let text = save().with_context(|| format!("cannot keep the ring in {} for the next start", path.display()))?;
+        self.written = Some((current.name(), text));
+        Ok(())
+    }
+}
+
+fn text(ring: &Ring) -> io::Result<Box<RawValue>> {
+    Ok(serde_json::value::to_raw_value(&NamedRing::from(ring))?)
 }
 
 /// The ring that was in force last, and the one before it; none if there is no such file.
@@ -71,10 +108,20 @@ mod tests {
         assert_eq!(path, directory.path().join("ring.json"));
         assert!(read(&path).unwrap().is_none());
         let (current, previous) = (fixtures::openim(3, ":88"), fixtures::openim(2, ""));
-        write(&path, &current, None).unwrap();
-        write(&path, &current, Some(&previous)).unwrap();
-        let (one, other) = read(&path).unwrap().unwrap();
-        assert_eq!((one.name(), other.unwrap().name()), (current.name(), previous.name()));
+        let mut last = LastRing::new(path.clone());
+        let read_names = || {
+            let (current, previous) = read(&path).unwrap().unwrap();
+            (current.name(), previous.map(|ring| ring.name()))
+        };
+        last.write(&previous, None).unwrap();
+        assert_eq!(read_names(), (previous.name(), None));
+        last.write(&current, Some(&previous)).unwrap();
+        assert_eq!(read_names(), (current.name(), Some(previous.name())));
+        // Also by one who has not written the one before.
+        last.write(&current, Some(&fixtures::openim(5, ""))).unwrap();
+        assert_eq!(read_names(), (current.name(), Some(fixtures::openim(5, "").name())));
+        LastRing::new(path.clone()).write(&current, Some(&previous)).unwrap();
+        assert_eq!(read_names(), (current.name(), Some(previous.name())));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 
         let text = fs::read_to_string(&path).unwrap();

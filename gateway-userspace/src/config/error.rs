@@ -300,7 +300,7 @@ impl ConfigError {
     }
 
     /// The same, in that file.
-    pub(super) fn in_file(self, path: &Path) -> Self {
+    pub(crate) fn in_file(self, path: &Path) -> Self {
         Self { path: Some(path.to_owned()), ..self }
     }
 

@@ -198,9 +198,15 @@ impl Config {
     /// # Errors
     /// If the file cannot be read, or what it says cannot be used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        read(path)
-            .and_then(|text| Self::parse(&text, &Overrides::of_this_process()))
-            .map_err(|error| error.in_file(path))
+        read(path).and_then(|text| Self::parse_file(path, &text))
+    }
+
+    /// The configuration in `text`, which was read from `path`, and what the environment says instead ([`Overrides`]).
+    ///
+    /// # Errors
+    /// If what it says cannot be used.
+    pub fn parse_file(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::parse(text, &Overrides::of_this_process()).map_err(|error| error.in_file(path))
     }
 
     /// The configuration in `text`.
@@ -270,7 +276,7 @@ pub fn load_msg(path: &Path) -> Result<(Msg, Option<SocketAddr>), ConfigError> {
 /// # Errors
 /// If the file cannot be read, or is no ring.
 pub fn load_ring(path: &Path) -> Result<Ring, ConfigError> {
-    read(path).and_then(|text| parse_ring(&text)).map_err(|error| error.in_file(path))
+    read(path).and_then(|text| parse_ring(&text).map_err(|error| error.in_file(path)))
 }
 
 /// The ring in a text that holds nothing else.
@@ -281,15 +287,19 @@ pub fn parse_ring(text: &str) -> Result<Ring, ConfigError> {
     parse(text, &Overrides::default(), |file: file::RingFile| check::ring(file.ring))
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// The text of a file of ours.
+///
+/// # Errors
+/// If it cannot be read, or is too large to be one.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
     let mut text = String::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text))
-        .map_err(|error| ConfigError::elsewhere(Problem::Unreadable(error)))?;
-    if text.len() as u64 > MAX_CONFIG_BYTES {
-        return Err(ConfigError::elsewhere(Problem::FileTooLarge));
-    }
-    Ok(text)
+    let problem = match fs::File::open(path).and_then(|file| file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text))
+    {
+        Ok(_) if text.len() as u64 <= MAX_CONFIG_BYTES => return Ok(text),
+        Ok(_) => Problem::FileTooLarge,
+        Err(error) => Problem::Unreadable(error),
+    };
+    Err(ConfigError::elsewhere(problem).in_file(path))
 }
 
 fn parse<F: DeserializeOwned, T>(

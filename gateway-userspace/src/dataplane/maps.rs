@@ -19,7 +19,11 @@ use ringsteer_ebpf::layout::{
     stats::Stats,
 };
 
-use super::{element, numbers::Numbers, walk::FlowWalk};
+use super::{
+    element,
+    numbers::Numbers,
+    walk::{FlowWalk, Walk},
+};
 
 /// The programs' log. It has the name that `aya-log` looks for.
 pub const LOG: &str = "AYA_LOGS";
@@ -57,6 +61,10 @@ pub struct Maps {
     pub secrets: Array<MapData, Secrets>,
     /// Steered connections, for walking.
     pub flow_walk: FlowWalk,
+    /// Members by number, for walking.
+    pub(super) node_walk: Walk<u32, Node>,
+    /// Member numbers by address, for walking.
+    pub(super) address_walk: Walk<NodeAddress, NodeNumber>,
     /// Gives services their numbers.
     pub(super) numbers: Numbers,
     stats: PerCpuArray<MapData, Stats>,
@@ -78,6 +86,8 @@ impl Maps {
             flows: take("flows")?.try_into()?,
             secrets: take("secrets")?.try_into()?,
             flow_walk: FlowWalk::open(pin_dir)?,
+            node_walk: Walk::open_map(pin_dir, "nodes")?,
+            address_walk: Walk::open_map(pin_dir, "node_addrs")?,
             numbers: Numbers::default(),
             stats: take("stats")?.try_into()?,
             in_force: None,

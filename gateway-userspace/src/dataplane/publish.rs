@@ -72,9 +72,10 @@ pub fn publish(maps: &mut Maps, state: &State<'_>) -> Result<()> {
         address: state.this.address.map_or([0; 16], ring::NodeAddress::to_kernel),
     };
     maps.this_node.set(0, this_node, 0).context("cannot write which node this is")?;
-    write_nodes(maps, state)?;
+    let present = Present::read(maps).context("cannot read the nodes")?;
+    write_nodes(maps, state, &present)?;
     maps.set_ring(state.ring.kernel_image())?;
-    remove_nodes(maps, state)?;
+    remove_nodes(maps, state, present)?;
     write_services(maps, state.services)
 }
 
@@ -83,7 +84,29 @@ pub fn write_secrets(maps: &mut Maps, secrets: Secrets) -> Result<()> {
     maps.secrets.set(0, secrets, 0).context("cannot write the secrets")
 }
 
-fn write_nodes(maps: &mut Maps, state: &State<'_>) -> Result<()> {
+/// The nodes that the maps have before the new ones are written. Rings of a thousand members that follow each other
+/// differ in a few: to read them all takes a handful of calls, to write them all thousands, and the new ring waits for it.
+struct Present {
+    nodes: BTreeMap<u32, node::Node>,
+    addresses: BTreeMap<Address, u32>,
+}
+
+impl Present {
+    fn read(maps: &Maps) -> std::io::Result<Self> {
+        let mut present = Self { nodes: BTreeMap::new(), addresses: BTreeMap::new() };
+        maps.node_walk.each(|&number, node| {
+            present.nodes.insert(number, *node);
+            ControlFlow::Continue(())
+        })?;
+        maps.address_walk.each(|key, value| {
+            present.addresses.insert(key.address, value.node);
+            ControlFlow::Continue(())
+        })?;
+        Ok(present)
+    }
+}
+
+fn write_nodes(maps: &mut Maps, state: &State<'_>, present: &Present) -> Result<()> {
     for member in state.ring.members() {
         let mut identity = [0; SHOWN_IDENTITY];
         let shown = member.identity.as_str().as_bytes();
@@ -97,28 +120,29 @@ fn write_nodes(maps: &mut Maps, state: &State<'_>) -> Result<()> {
             identity_length: length as u32,
             identity,
         };
-        maps.nodes.insert(number, value, 0).with_context(|| format!("cannot write node {number}"))?;
-        maps.node_addrs
-            .insert(NodeAddress { address }, NodeNumber { node: number }, 0)
-            .with_context(|| format!("cannot write the address of node {number}"))?;
+        if present.nodes.get(&number) != Some(&value) {
+            maps.nodes.insert(number, value, 0).with_context(|| format!("cannot write node {number}"))?;
+        }
+        if present.addresses.get(&address) != Some(&number) {
+            maps.node_addrs
+                .insert(NodeAddress { address }, NodeNumber { node: number }, 0)
+                .with_context(|| format!("cannot write the address of node {number}"))?;
+        }
     }
     Ok(())
 }
 
-fn remove_nodes(maps: &mut Maps, state: &State<'_>) -> Result<()> {
+/// Removes those of `present` that nothing refers to any more.
+fn remove_nodes(maps: &mut Maps, state: &State<'_>, present: Present) -> Result<()> {
     let numbers: BTreeSet<u32> = state.ring.members().iter().map(|member| member.number.get().into()).collect();
     let previous = state.previous.map(Ring::members).unwrap_or_default();
     let addresses: BTreeSet<Address> =
         state.ring.members().iter().chain(previous).map(|member| member.address.to_kernel()).collect();
-    for number in maps.nodes.keys().collect::<Result<Vec<_>, _>>()? {
-        if !numbers.contains(&number) {
-            maps.nodes.remove(&number)?;
-        }
+    for number in present.nodes.into_keys().filter(|number| !numbers.contains(number)) {
+        maps.nodes.remove(&number)?;
     }
-    for key in maps.node_addrs.keys().collect::<Result<Vec<_>, _>>()? {
-        if !addresses.contains(&key.address) {
-            maps.node_addrs.remove(&key)?;
-        }
+    for address in present.addresses.into_keys().filter(|address| !addresses.contains(address)) {
+        maps.node_addrs.remove(&NodeAddress { address })?;
     }
     Ok(())
 }

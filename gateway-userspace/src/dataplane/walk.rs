@@ -1,11 +1,12 @@
-//! Walking the flow table, many entries a system call.
+//! Walking a hash map, the flow table above all, many entries a system call.
 //!
 //! `BPF_MAP_LOOKUP_BATCH` (Linux 5.6) goes through the table bucket by bucket: unlike asking for the next key again and
-//! again it ends although flows come and go meanwhile, sees each flow that stays exactly once, and takes a hundredth of
+//! again it ends although entries come and go meanwhile, sees each that stays exactly once, and takes a hundredth of
 //! the calls.
 
 use std::{
     io,
+    marker::PhantomData,
     ops::ControlFlow,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::Path,
@@ -13,19 +14,23 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aya::maps::MapData;
-use bytemuck::Zeroable as _;
+use bytemuck::Pod;
 use ringsteer_ebpf::layout::flow::{Flow, FlowKey};
 
 /// Entries a call, unless a bucket has more.
 const BATCH: usize = 4096;
 
-/// Entries of one bucket that we believe in. The kernel makes as many buckets as the table has room for flows.
+/// Entries of one bucket that we believe in. The kernel makes as many buckets as the table has room for entries.
 const MAX_BATCH: usize = 1 << 20;
 
-/// The flow table, for walking.
-pub struct FlowWalk {
+/// A hash map, for walking.
+pub struct Walk<K, V> {
     map: OwnedFd,
+    entries: PhantomData<(K, V)>,
 }
+
+/// The flow table, for walking.
+pub type FlowWalk = Walk<FlowKey, Flow>;
 
 /// The part of `union bpf_attr` that the command reads (`struct { … } batch` in `include/uapi/linux/bpf.h`).
 #[repr(C)]
@@ -41,46 +46,56 @@ struct Attributes {
 }
 
 impl FlowWalk {
-    /// Opens the table pinned in `pin_dir`.
+    /// Opens the flow table pinned in `pin_dir`.
     ///
     /// # Errors
     /// If it is not there, or does not hold flows as this version knows them.
     pub fn open(pin_dir: &Path) -> Result<Self> {
-        let path = pin_dir.join("flows");
+        Self::open_map(pin_dir, "flows")
+    }
+}
+
+impl<K: Pod, V: Pod> Walk<K, V> {
+    /// Opens the hash map `name` that is pinned in `pin_dir`.
+    ///
+    /// # Errors
+    /// If it is not there, or its entries are not as this version knows them.
+    pub fn open_map(pin_dir: &Path, name: &str) -> Result<Self> {
+        let path = pin_dir.join(name);
         let opened = || format!("cannot open the pinned map {}", path.display());
         let data = MapData::from_pin(&path).with_context(opened)?;
         let info = data.info().with_context(opened)?;
         // What the kernel writes is as long as the map says, and must fit what we have room for.
         anyhow::ensure!(
-            info.key_size() as usize == size_of::<FlowKey>() && info.value_size() as usize == size_of::<Flow>(),
+            info.key_size() as usize == size_of::<K>() && info.value_size() as usize == size_of::<V>(),
             "the pinned map {} has another layout than this version's",
             path.display()
         );
-        Ok(Self { map: data.fd().as_fd().try_clone_to_owned().with_context(opened)? })
+        Ok(Self { map: data.fd().as_fd().try_clone_to_owned().with_context(opened)?, entries: PhantomData })
     }
 
-    /// Hands every flow to `each` until that breaks off. Flows that come or go meanwhile may or may not be seen.
+    /// Hands every entry to `each` until that breaks off. Entries that come or go meanwhile may or may not be seen.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn each(&self, mut each: impl FnMut(&FlowKey, &Flow) -> ControlFlow<()>) -> io::Result<()> {
+    pub fn each(&self, mut each: impl FnMut(&K, &V) -> ControlFlow<()>) -> io::Result<()> {
         let mut room = BATCH;
-        let mut keys = vec![FlowKey::zeroed(); room];
-        let mut values = vec![Flow::zeroed(); room];
+        let mut keys = vec![K::zeroed(); room];
+        let mut values = vec![V::zeroed(); room];
         let mut position: Option<u32> = None;
         loop {
             let (found, next) = match self.batch(position, &mut keys, &mut values) {
                 // One bucket has more than there is room for; nothing was written.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) && room < MAX_BATCH => {
                     room *= 2;
-                    keys.resize(room, FlowKey::zeroed());
-                    values.resize(room, Flow::zeroed());
+                    keys.resize(room, K::zeroed());
+                    values.resize(room, V::zeroed());
                     continue;
                 }
                 batch => batch?,
             };
-            for (key, flow) in keys.iter().zip(&values).take(found) {
-                if each(key, flow).is_break() {
+            for (key, value) in keys.iter().zip(&values).take(found) {
+                if each(key, value).is_break() {
                     return Ok(());
                 }
             }
@@ -91,7 +106,7 @@ impl FlowWalk {
         }
     }
 
-    /// How many flows there are.
+    /// How many entries there are.
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -104,13 +119,8 @@ impl FlowWalk {
         Ok(count)
     }
 
-    /// The flows from `position` on, as many as fit whole buckets: their number, and where to go on, if there is more.
-    fn batch(
-        &self,
-        position: Option<u32>,
-        keys: &mut [FlowKey],
-        values: &mut [Flow],
-    ) -> io::Result<(usize, Option<u32>)> {
+    /// The entries from `position` on, as many as fit whole buckets: their number, and where to go on, if there is more.
+    fn batch(&self, position: Option<u32>, keys: &mut [K], values: &mut [V]) -> io::Result<(usize, Option<u32>)> {
         /// `BPF_MAP_LOOKUP_BATCH`.
         const COMMAND: libc::c_long = 24;
         let room = keys.len().min(values.len());
@@ -127,7 +137,7 @@ impl FlowWalk {
         };
         // SAFETY: the attributes are as long as we say. `keys` and `values` have room for `count` entries of the map's
         // sizes, which `open` has compared; positions of a hash are `u32`. All of it outlives the call, and every bit
-        // pattern is a valid key or flow.
+        // pattern is a valid key or value.
         let result = unsafe { libc::syscall(libc::SYS_bpf, COMMAND, &raw mut attributes, size_of::<Attributes>()) };
         let found = (attributes.count as usize).min(room);
         if result == 0 {

@@ -36,6 +36,9 @@ const MAX_LINKS: usize = 40;
 pub struct FileSource {
     path: PathBuf,
     content: Content,
+    /// What was read last, and what it is. Whoever replaces a file makes several changes to its directory, and a ring
+    /// of a thousand members takes milliseconds to understand: only a new text is worth them.
+    last: Option<(String, Result<Ring, String>)>,
 }
 
 /// What the file holds.
@@ -52,18 +55,30 @@ enum Content {
 impl FileSource {
     /// Follows the `[ring]` of the configuration at `path`.
     pub fn configuration(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), content: Content::Configuration }
+        Self { path: path.into(), content: Content::Configuration, last: None }
     }
 
     /// Follows the file at `path`, which holds a ring and nothing else.
     pub fn ring(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), content: Content::Ring }
+        Self { path: path.into(), content: Content::Ring, last: None }
     }
 
-    fn read(&self) -> Result<Ring, String> {
+    fn read(&mut self) -> Result<Ring, String> {
+        let text = config::read(&self.path).map_err(|error| error.to_string())?;
+        if let Some((last, ring)) = &self.last
+            && *last == text
+        {
+            return ring.clone();
+        }
+        let ring = self.understand(&text);
+        self.last = Some((text, ring.clone()));
+        ring
+    }
+
+    fn understand(&self, text: &str) -> Result<Ring, String> {
         let ring: Result<_, ConfigError> = match self.content {
-            Content::Ring => config::load_ring(&self.path),
-            Content::Configuration => match Config::load(&self.path) {
+            Content::Ring => config::parse_ring(text).map_err(|error| error.in_file(&self.path)),
+            Content::Configuration => match Config::parse_file(&self.path, text) {
                 Ok(config) => match config.ring() {
                     Some(ring) => Ok(ring.clone()),
                     None => return Err(format!("{}: there is no `[ring]` any more", self.path.display())),
@@ -74,7 +89,7 @@ impl FileSource {
         ring.map_err(|error| error.to_string())
     }
 
-    async fn run(self, told: mpsc::Sender<Event>) {
+    async fn run(mut self, told: mpsc::Sender<Event>) {
         let mut order = Order::default();
         let mut changes = Changes::open();
         loop {

@@ -26,6 +26,24 @@ pub enum Algorithm {
     Multiprobe,
 }
 
+/// Points of one member, in both.
+const POINTS: usize = 20;
+
+/// The CRC's register behind the decimal index of each point, which stands before the identity.
+const BEHIND_INDEX: [u32; POINTS] = behind_index();
+
+const fn behind_index() -> [u32; POINTS] {
+    let mut registers = [0; POINTS];
+    let mut index = 0;
+    while index < POINTS {
+        let (tens, ones) = (b'0' + (index / 10) as u8, b'0' + (index % 10) as u8);
+        let checksum = if index < 10 { crc32::checksum_const(&[ones]) } else { crc32::checksum_const(&[tens, ones]) };
+        registers[index] = crc32::finish(checksum);
+        index += 1;
+    }
+    registers
+}
+
 /// How the shares of a ring are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -56,7 +74,7 @@ impl Algorithm {
     /// Points of one member.
     pub fn points_per_member(self) -> usize {
         match self {
-            Self::OpenIm | Self::Multiprobe => 20,
+            Self::OpenIm | Self::Multiprobe => POINTS,
         }
     }
 
@@ -81,16 +99,20 @@ impl Algorithm {
         }
     }
 
-    /// Where the points of a member stand, in the order they are put on the ring.
-    pub(super) fn positions(self, identity: &Identity) -> impl Iterator<Item = u32> {
-        (0..self.points_per_member()).map(move |index| {
-            let hash = crc32::checksum(format!("{index}{identity}").as_bytes());
-            match self {
-                Self::OpenIm => hash,
-                // CRC-32 is linear: identities that differ in a digit have points that differ by one pattern. Mixed,
-                // they stand as if by chance.
-                Self::Multiprobe => fmix32(hash),
+    /// Where the points of a member stand, in the order they are put on the ring: at the CRC of index and identity.
+    pub(super) fn positions(self, identity: &Identity) -> [u32; POINTS] {
+        // All points side by side: within one of them each byte waits for the one before it.
+        let mut registers = BEHIND_INDEX;
+        for &byte in identity.as_str().as_bytes() {
+            for register in &mut registers {
+                *register = crc32::step(*register, byte);
             }
+        }
+        registers.map(crc32::finish).map(|hash| match self {
+            Self::OpenIm => hash,
+            // CRC-32 is linear: identities that differ in a digit have points that differ by one pattern. Mixed,
+            // they stand as if by chance.
+            Self::Multiprobe => fmix32(hash),
         })
     }
 }
@@ -122,6 +144,14 @@ mod tests {
         for algorithm in Algorithm::ALL {
             assert_eq!(serde_json::to_string(&algorithm).unwrap(), format!("\"{algorithm}\""));
         }
+    }
+
+    #[test]
+    fn points_stand_at_index_and_identity() {
+        let identity = Identity::new("openim-msggateway-7.svc.cluster.local:88").unwrap();
+        let hashes = |index: usize| crc32::checksum(format!("{index}{identity}").as_bytes());
+        assert_eq!(Algorithm::OpenIm.positions(&identity), std::array::from_fn(hashes));
+        assert_eq!(Algorithm::Multiprobe.positions(&identity), std::array::from_fn(|index| fmix32(hashes(index))));
     }
 
     #[test]

@@ -54,10 +54,13 @@ pub fn run(args: &Args) -> Result<()> {
     let mut took_us = Vec::new();
     for epoch in 2..=u64::from(args.changes) + 1 {
         let text = text(host, args, epoch);
+        let mark = agent.log_mark();
         let began = Instant::now();
         replace(&ring, &text)?;
         kernel.wait_for(epoch)?;
         took_us.push(began.elapsed().as_micros() as u64);
+        // The agent still waits until no packet sees the old ring, and tells others. The next change comes after that.
+        agent.wait_for_log(mark, PATIENCE, |line| line.contains("steering"))?;
     }
     println!(
         "{} members ({}), {} changes: from the file to the kernel's map\n{:<24} {:>6}  {:>5}  {:>5}",
