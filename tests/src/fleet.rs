@@ -54,6 +54,10 @@ pub struct Options {
     pub ring_file: bool,
     /// The `[membership]` table, if nodes announce themselves: who is a member is then not the test's to say.
     pub membership: Option<String>,
+    /// What the agents find in their environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
+    /// How many nodes are started with the fleet, the first ones; all of them unless said.
+    pub first: Option<usize>,
 }
 
 impl Default for Options {
@@ -67,6 +71,8 @@ impl Default for Options {
             gateways: true,
             ring_file: false,
             membership: None,
+            environment: Vec::new(),
+            first: None,
         }
     }
 }
@@ -137,37 +143,69 @@ impl<'lab> Fleet<'lab> {
         let names = host_names(lab.nodes().len());
         let qualified = |name: &str| Identity::new(format!("{name}:88")).expect("a name with a port");
         let ring = ring_of(lab, options.nodes, &names, qualified)?;
-        let mut agents = Vec::new();
-        let mut gateways = Vec::new();
-        for (index, host) in lab.nodes().iter().enumerate() {
-            let identity = &ring.members()[index].identity;
-            let text = configuration(lab, &ring, index, identity, options);
-            if options.ring_file {
-                replace(&ring_file(host), &ring_table(&ring))?;
-            }
-            fs::write(host.run_dir().join("agent.toml"), &text)?;
-            // Two services that the agents do not know, and so do not steer.
-            let direct: String = [("push", DIRECT_PUSH_PORT, "recvID"), ("websocket", DIRECT_WEBSOCKET_PORT, "sendID")]
-                .iter()
-                .map(|(serve, port, parameter)| {
-                    service(&format!("direct-{serve}"), host.address(options.nodes), *port, parameter, serve)
-                })
-                .collect();
-            fs::write(host.run_dir().join("gateway.toml"), text + &direct)?;
-            agents.push(host.spawn_command("agent", command(host, "agent")?)?);
+        let clients = options.clients;
+        let mut fleet = Self { lab, ring, agents: Vec::new(), gateways: Vec::new(), clients, options: options.clone() };
+        let first = options.first.unwrap_or(lab.nodes().len());
+        for node in 0..first {
+            fleet.write_configuration(node)?;
+            fleet.agents.push(fleet.spawn_agent(node)?);
         }
-        for agent in &agents {
+        for agent in &fleet.agents {
             agent.wait_for_log_line("steering", READY)?;
         }
         if options.gateways {
-            for host in lab.nodes() {
-                gateways.push(host.spawn_command("gateway", command(host, "gateway")?)?);
+            for node in 0..first {
+                fleet.gateways.push(fleet.spawn_gateway(node)?);
             }
-            for gateway in &gateways {
+            for gateway in &fleet.gateways {
                 gateway.wait_for_log_line("following ring", READY)?;
             }
         }
-        Ok(Self { lab, ring, agents, gateways, clients: options.clients, options: options.clone() })
+        Ok(fleet)
+    }
+
+    /// Starts agent and gateway on the next node of those that were not started with the fleet, and waits until they are
+    /// ready.
+    pub fn start_next(&mut self) -> Result<()> {
+        let node = self.agents.len();
+        self.write_configuration(node)?;
+        self.agents.push(self.spawn_agent(node)?);
+        self.agents[node].wait_for_log_line("steering", READY)?;
+        if self.options.gateways {
+            self.gateways.push(self.spawn_gateway(node)?);
+            self.gateways[node].wait_for_log_line("following ring", READY)?;
+        }
+        Ok(())
+    }
+
+    fn write_configuration(&self, node: usize) -> Result<()> {
+        let (host, options) = (self.lab.node(node), &self.options);
+        let identity = &self.ring.members()[node].identity;
+        let text = configuration(self.lab, &self.ring, node, identity, options);
+        if options.ring_file {
+            replace(&ring_file(host), &ring_table(&self.ring))?;
+        }
+        fs::write(host.run_dir().join("agent.toml"), &text)?;
+        // Two services that the agents do not know, and so do not steer.
+        let direct: String = [("push", DIRECT_PUSH_PORT, "recvID"), ("websocket", DIRECT_WEBSOCKET_PORT, "sendID")]
+            .iter()
+            .map(|(serve, port, parameter)| {
+                service(&format!("direct-{serve}"), host.address(options.nodes), *port, parameter, serve)
+            })
+            .collect();
+        Ok(fs::write(host.run_dir().join("gateway.toml"), text + &direct)?)
+    }
+
+    fn spawn_agent(&self, node: usize) -> Result<Process> {
+        let host = self.lab.node(node);
+        let mut command = command(host, "agent")?;
+        command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
+        host.spawn_command("agent", command)
+    }
+
+    fn spawn_gateway(&self, node: usize) -> Result<Process> {
+        let host = self.lab.node(node);
+        host.spawn_command("gateway", command(host, "gateway")?)
     }
 
     /// Gives a node another ring: writes it where the node's agent follows it.
