@@ -18,8 +18,9 @@ use ringsteer::{
     ring::{Epoch, Member, MemberState, Ring, RingDescription},
 };
 use ringsteer_tests::{
-    fleet::{Fleet, Options as FleetOptions, WEBSOCKET_PORT},
-    lab::{Host, Lab, Process},
+    fleet::{Fleet, Options as FleetOptions},
+    lab::{Family, Host, Lab, Process},
+    on_each_family,
     probe::{Options, Probe},
 };
 use rustix::process::Signal;
@@ -184,10 +185,13 @@ fn check_flows(fleet: &Fleet<'_>, host: &Host, owned: &HashMap<u64, u64>, source
     let all = json(host, "flows")?;
     ensure!(all["source"] == source && all["total"] == USERS && all["matched"] == USERS, "{all}");
     ensure!(all["flows"].as_array().map(Vec::len) == Some(USERS), "{all}");
-    let client = fleet.lab.client(0).v4();
+    let (client, stranger) = match fleet.websocket().is_ipv4() {
+        true => (fleet.lab.client(0).address(Family::V4), "203.0.113.254"),
+        false => (fleet.lab.client(0).address(Family::V6), "2001:db8:113::254"),
+    };
     let of_client = json(host, &format!("flows --client {client} --limit 5"))?;
     ensure!(of_client["matched"] == USERS && of_client["flows"].as_array().map(Vec::len) == Some(5), "{of_client}");
-    ensure!(json(host, "flows --client 203.0.113.254")?["matched"] == 0);
+    ensure!(json(host, &format!("flows --client {stranger}"))?["matched"] == 0);
     for member in fleet.ring.members() {
         let expected = owned.get(&member.number.get().into()).copied().unwrap_or(0);
         let Member { number, identity, .. } = member;
@@ -202,16 +206,16 @@ fn check_flows(fleet: &Fleet<'_>, host: &Host, owned: &HashMap<u64, u64>, source
         let of_user = json(host, &format!("flows --user {}", user(index)))?;
         let owner = fleet.ring.owner(user(index).as_bytes());
         ensure!(of_user["matched"] == 1 && of_user["flows"][0]["node"] == owner.number.get(), "{of_user}");
-        let service = format!("{}:{WEBSOCKET_PORT}", fleet.websocket().ip());
-        ensure!(of_user["flows"][0]["service"] == service, "{of_user}");
+        ensure!(of_user["flows"][0]["service"] == fleet.websocket().to_string(), "{of_user}");
     }
     Ok(())
 }
 
-#[test]
-fn each_command_says_what_the_fleet_is() -> Result<()> {
+on_each_family!(each_command_says_what_the_fleet_is, without_the_agent_the_maps_answer);
+
+fn each_command_says_what_the_fleet_is(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(3).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     settle(&fleet, 1)?;
     let edge = lab.node(lab.edge());
     let lost = say(edge, "ring show previous")?.ended_with(1);
@@ -222,6 +226,7 @@ fn each_command_says_what_the_fleet_is() -> Result<()> {
     settle(&fleet, 2)?;
 
     let status = json(edge, "status")?;
+    ensure!(status["told_by"] == "agent" && status["source"]["name"] == "file", "{status}");
     ensure!(status["ring"]["digest"] == second.digest().to_string(), "{status}");
     ensure!(status["ring"]["previous"]["digest"] == fleet.ring.digest().to_string(), "{status}");
     ensure!(status["peers"]["agrees"] == 2 && status["flows"] == USERS, "{status}");
@@ -293,10 +298,9 @@ fn a_node_that_is_not_well_ends_status_with_3_and_names_who_differs() -> Result<
     Ok(())
 }
 
-#[test]
-fn without_the_agent_the_maps_answer() -> Result<()> {
+fn without_the_agent_the_maps_answer(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(3).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::default())?;
+    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     settle(&fleet, 1)?;
     let second = draining(&fleet.ring, 2)?;
     let edge = lab.node(lab.edge());
@@ -305,9 +309,7 @@ fn without_the_agent_the_maps_answer() -> Result<()> {
     settle(&fleet, 2)?;
     fleet.agents[lab.edge()].kill()?;
 
-    let dead = say(edge, "status")?.ended_with(1);
-    println!("{}", dead.stderr);
-    ensure!(dead.stdout.is_empty() && dead.stderr.contains("`ringsteer stats` shows"), "{dead:?}");
+    check_status_left(&fleet, edge, &second)?;
     for arguments in ["who cli-0", "nodes", "services", "flows --limit 3", "stats", "ring show", "ring show previous"] {
         let said = say(edge, arguments)?.ended_with(0);
         println!("# ringsteer {arguments}\n{}{}", said.stderr, said.stdout);
@@ -354,6 +356,28 @@ fn without_the_agent_the_maps_answer() -> Result<()> {
     fleet.agents[lab.edge()].restart()?;
     settle(&fleet, 2)?;
     ensure!(json(edge, "stats")?["source"] == "agent");
+    Ok(())
+}
+
+/// What `status` says of a node whose agent is dead.
+fn check_status_left(fleet: &Fleet<'_>, edge: &Host, now: &Ring) -> Result<()> {
+    let dead = say(edge, "status")?.ended_with(3);
+    println!("{}{}", dead.stderr, dead.stdout);
+    ensure!(dead.stderr.contains("no agent answers on") && dead.stderr.contains("; this is what the maps"), "{dead:?}");
+    let ring = format!("ring        epoch {}, digest {}, 3 members", now.epoch(), now.digest().short());
+    let flows = format!("flows       {USERS} of ");
+    for line in ["ready       NO", "agent       none that answers", "link        steer-native-eth0", &ring, &flows] {
+        ensure!(dead.stdout.contains(line), "{line:?} is not in\n{}", dead.stdout);
+    }
+    let told = say(edge, "status -o json")?.ended_with(3).json()?;
+    ensure!(told["told_by"] == "maps" && told["readiness"]["ready"] == false, "{told}");
+    ensure!(told["readiness"]["reasons"].as_array().map(Vec::len) == Some(1), "{told}");
+    let ours = &now.members()[fleet.lab.edge()];
+    ensure!(told["node"] == ours.number.get() && told["identity"] == ours.identity.as_str(), "{told}");
+    ensure!(told["ring"]["epoch"] == now.epoch().0 && told["ring"]["members"] == 3, "{told}");
+    ensure!(told["ring"]["digest"] == now.digest().short().to_string(), "{told}");
+    ensure!(told["flows"] == USERS && told["counters"]["bound_by_key"] == USERS, "{told}");
+    ensure!(told["links"].as_array().map(Vec::len) == Some(2), "{told}");
     Ok(())
 }
 

@@ -14,7 +14,10 @@ use crate::{
     agent::last_ring,
     config::{Config, Service},
     control::{FlowEntry, FlowsEnd, KernelPlacement, Placement, ServiceStatus, Stats},
-    dataplane::readings::Readings,
+    dataplane::{
+        inspect::{PinnedLink, links},
+        readings::Readings,
+    },
     inspect::{
         self,
         flows::Wanted,
@@ -94,6 +97,11 @@ impl Pinned {
             flows: self.readings.flows.count().context("cannot walk the flow table")?,
             max_flows: self.readings.max_flows()?,
         })
+    }
+
+    /// The links that hold the programs on interfaces.
+    pub fn links(&self) -> Result<Vec<PinnedLink>> {
+        links(&self.directory).context("cannot read the pinned links")
     }
 
     /// What is steered.

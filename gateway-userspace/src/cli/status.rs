@@ -1,8 +1,12 @@
 //! `ringsteer status`: what the agent of this node says of itself and of the others.
 
-use std::{path::Path, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
 
@@ -10,23 +14,32 @@ use super::{
     node::Node,
     nodes::standing,
     output::{self, Output, Verdict, ago, count, exit_codes, facts, percent},
+    pinned::Pinned,
 };
 use crate::{
-    control::{self, GatewayReport, PeerStatus, RingStatus, Status},
+    control::{self, GatewayReport, PeerStatus, Readiness, RingStatus, Stats, Status},
     peer::agreement::Standing,
+    ring::Epoch,
 };
+
+/// What a node is that the ring does not have.
+const NO_MEMBER: &str = "no member of the ring: an edge that owns nothing";
+
+/// Why a node without an agent is not ready.
+const NO_AGENT: &str =
+    "its agent does not answer: the kernel steers on by the ring it has, and hears of no other; see the agent's log";
 
 /// Show how this node is: its ring and where that comes from, whether the others agree, programs, drops
 ///
-/// Asks the agent. Without it the kernel steers all the same: `stats`, `flows`, `ring show`, `who`, `nodes` and `services` then
-/// read the pinned maps.
+/// Asks the agent. Without it the kernel steers all the same, by the ring it has: the pinned maps then say by which, and
+/// what it does. What only an agent knows is left out, and a node without one is not well.
 #[derive(Debug, Parser)]
 #[command(after_help = concat!(
     "Examples:\n  \
        ringsteer status\n  \
        ringsteer status -o json | jq -r '.readiness.reasons[]'\n  \
        ringsteer status >/dev/null || echo \"this node needs looking after\"\n\n",
-    exit_codes!("this node is not ready, its source of rings is in trouble, or a member has another ring")
+    exit_codes!("this node is not ready, has no agent, its source of rings is in trouble, or a member has another ring")
 ))]
 pub struct Args {
     #[command(flatten)]
@@ -34,6 +47,49 @@ pub struct Args {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+}
+
+/// What can be told. In other commands the tag is called `source`; here that is where rings come from.
+#[derive(Serialize)]
+#[serde(tag = "told_by", rename_all = "lowercase")]
+enum Told {
+    /// By the agent.
+    Agent(Box<Report>),
+    /// By what it has left.
+    Maps(Left),
+}
+
+/// What the maps tell of a node whose agent does not answer.
+#[derive(Serialize)]
+struct Left {
+    /// Which member this node is, if it is one.
+    node: Option<u32>,
+    /// By its identity.
+    identity: Option<String>,
+    readiness: Readiness,
+    ring: RingLeft,
+    /// Where the programs run: the pinned links.
+    links: Vec<LinkLeft>,
+    pin_dir: PathBuf,
+    #[serde(flatten)]
+    stats: Stats,
+}
+
+/// The ring in the kernel.
+#[derive(Serialize)]
+struct RingLeft {
+    epoch: Epoch,
+    /// The first 16 digits; the map has no more.
+    digest: String,
+    members: usize,
+}
+
+/// A program on an interface.
+#[derive(Serialize)]
+struct LinkLeft {
+    name: String,
+    /// The program's number in the kernel.
+    program: u32,
 }
 
 /// All that is asked.
@@ -50,16 +106,57 @@ impl Args {
     pub async fn run(self) -> Result<Verdict> {
         let question = async |socket: &Path| {
             let status = control::status(socket).await?;
-            Ok(Report { status, others: control::peers(socket).await?.peers })
+            let others = control::peers(socket).await?.peers;
+            Ok(Told::Agent(Box::new(Report { status, others })))
         };
-        let asked = self.node.ask(question).await;
-        let report =
-            asked.context("how this node is, only its agent knows (`ringsteer stats` shows what the kernel does)")?;
-        output::print(&match self.output {
-            Output::Table => report.text(SystemTime::now()),
-            Output::Json => output::json(&report)?,
+        let (told, _) = self.node.ask_or_read(question, |pinned| Left::read(pinned).map(Told::Maps)).await?;
+        output::print(&match (self.output, &told) {
+            (Output::Table, Told::Agent(report)) => report.text(SystemTime::now()),
+            (Output::Table, Told::Maps(left)) => left.text(),
+            (Output::Json, told) => output::json(told)?,
         })?;
-        Ok(if report.is_well() { Verdict::Fine } else { Verdict::Wanting })
+        Ok(match &told {
+            Told::Agent(report) if report.is_well() => Verdict::Fine,
+            Told::Agent(_) | Told::Maps(_) => Verdict::Wanting,
+        })
+    }
+}
+
+// === impl Left ===
+
+impl Left {
+    fn read(pinned: &Pinned) -> Result<Self> {
+        let members = pinned.members()?;
+        let here = members.nodes.iter().find(|node| node.here);
+        let links = pinned.links()?.into_iter().map(|link| LinkLeft { name: link.name, program: link.program });
+        Ok(Self {
+            node: here.map(|node| node.number),
+            identity: here.map(|node| node.identity.clone()),
+            readiness: vec![NO_AGENT.to_owned()].into(),
+            ring: RingLeft { epoch: members.epoch, digest: members.digest.to_string(), members: members.nodes.len() },
+            links: links.collect(),
+            pin_dir: pinned.directory().to_owned(),
+            stats: pinned.stats()?,
+        })
+    }
+
+    fn text(&self) -> String {
+        let node = match (&self.node, &self.identity) {
+            (Some(number), Some(identity)) => format!("member {number}, {identity}"),
+            _ => NO_MEMBER.into(),
+        };
+        let RingLeft { epoch, digest, members } = &self.ring;
+        let mut lines = vec![("node", node), ("ready", "NO".into())];
+        lines.extend(self.readiness.reasons.iter().map(|reason| ("", reason.clone())));
+        lines.push(("agent", "none that answers".into()));
+        lines.push(("ring", format!("epoch {epoch}, digest {digest}, {}", count(*members, "member"))));
+        let links = self.links.iter().map(|link| ("link", format!("{}, program {}", link.name, link.program)));
+        if self.links.is_empty() {
+            lines.push(("link", "none: nothing is steered".into()));
+        }
+        lines.extend(links);
+        lines.extend(table_and_drops(&self.pin_dir, self.stats.flows, self.stats.max_flows, &self.stats.counters));
+        facts(lines)
     }
 }
 
@@ -77,7 +174,7 @@ impl Report {
         let uptime_ms = now.duration_since(started).map_or(0, |since| since.as_millis() as u64);
         let member = match (node, self.status.ring.as_ref().and_then(|ring| ring.state)) {
             (Some(number), Some(state)) => format!("member {number}, {state}"),
-            _ => "no member of the ring: an edge that owns nothing".into(),
+            _ => NO_MEMBER.into(),
         };
         let mut lines = vec![("node", format!("{name}, {member}"))];
         lines.push(("ready", if readiness.ready { "yes".into() } else { "NO".into() }));
@@ -158,17 +255,27 @@ impl Report {
             ("interface", format!("{}, XDP {mode}", one.name))
         });
         let programs = programs.iter().map(|one| ("program", format!("{}, id {}, tag {}", one.name, one.id, one.tag)));
-        let dropped = counters.iter().filter(|(name, count)| name.starts_with("drop_") && **count > 0);
-        let dropped: Vec<_> =
-            dropped.map(|(name, count)| format!("{count} {}", name["drop_".len()..].replace('_', " "))).collect();
-        let share = percent(*flows as f64 / (*max_flows).max(1) as f64);
-        let rest = [
-            ("pins", pin_dir.display().to_string()),
-            ("flows", format!("{flows} of {max_flows} ({share})")),
-            ("drops", if dropped.is_empty() { "none".into() } else { dropped.join(", ") }),
-        ];
+        let rest = table_and_drops(pin_dir, *flows, *max_flows, counters);
         interfaces.chain(programs).chain(rest).collect()
     }
+}
+
+/// How full the flow table is, and what was dropped.
+fn table_and_drops(
+    pin_dir: &Path,
+    flows: u64,
+    max_flows: u64,
+    counters: &BTreeMap<String, u64>,
+) -> [(&'static str, String); 3] {
+    let dropped = counters.iter().filter(|(name, count)| name.starts_with("drop_") && **count > 0);
+    let dropped: Vec<_> =
+        dropped.map(|(name, count)| format!("{count} {}", name["drop_".len()..].replace('_', " "))).collect();
+    let share = percent(flows as f64 / max_flows.max(1) as f64);
+    [
+        ("pins", pin_dir.display().to_string()),
+        ("flows", format!("{flows} of {max_flows} ({share})")),
+        ("drops", if dropped.is_empty() { "none".into() } else { dropped.join(", ") }),
+    ]
 }
 
 /// So many members stand so: `1 agrees`, `2 agree`, `3 ahead`.
