@@ -155,6 +155,8 @@ fn settings() -> Settings {
     let ours = [
         ("net/core/bpf_jit_enable", "1"),
         ("kernel/unprivileged_bpf_disabled", "2"),
+        ("net/ipv4/neigh/default/gc_thresh2", "512"),
+        ("net/ipv4/neigh/default/gc_thresh3", "1024"),
         ("net/ipv4/tcp_syncookies", "1"),
         ("net/ipv4/tcp_timestamps", "1"),
         ("net/ipv4/tcp_window_scaling", "1"),

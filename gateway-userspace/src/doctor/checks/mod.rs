@@ -64,6 +64,7 @@ pub const ALL: &[&Check] = &[
     &clock::TAI,
     &agent::AGENT,
     &agent::MEMBERSHIP,
+    &nodes::NEIGHBOUR_TABLE,
     &nodes::ROUTE,
     &nodes::NEIGHBOUR,
     &nodes::PATH_MTU,

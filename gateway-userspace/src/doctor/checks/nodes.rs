@@ -1,5 +1,7 @@
 //! The way to the other nodes.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 use ringsteer_ebpf::tunnel;
 
 use crate::doctor::{
@@ -19,6 +21,14 @@ pub const NEIGHBOUR: Check = Check {
     name: "neighbour",
     why: "XDP writes the next hop's link-layer address itself and cannot ask for it: packets to an unknown one are \
           dropped, counted as drop_no_neighbour.",
+};
+
+/// Room for all next hops.
+pub const NEIGHBOUR_TABLE: Check = Check {
+    name: "neighbour-table",
+    why: "The kernel has one neighbour table for all of its network namespaces. Beyond gc_thresh2 entries it throws out \
+          such as were not heard for five seconds, beyond gc_thresh3 it takes no more: packets to next hops that are not \
+          in it are dropped, counted as drop_no_neighbour.",
 };
 
 /// Room for the largest packet.
@@ -48,8 +58,54 @@ pub const CLOCK_SKEW: Check = Check {
           node refuses what another has begun, counted as drop_admission_cookie.",
 };
 
+/// What the table holds of a family before the kernel cleans up, and what it holds at most.
+const LIMITS: [(&str, [&str; 2]); 2] = [
+    ("IPv4", ["net/ipv4/neigh/default/gc_thresh2", "net/ipv4/neigh/default/gc_thresh3"]),
+    ("IPv6", ["net/ipv6/neigh/default/gc_thresh2", "net/ipv6/neigh/default/gc_thresh3"]),
+];
+
+/// Settings these checks look at.
+pub fn settings() -> Vec<String> {
+    LIMITS.iter().flat_map(|(_, names)| names).map(|&name| name.into()).collect()
+}
+
 pub(super) fn all(node: &Node, facts: &Facts) -> Vec<Finding> {
-    facts.nodes.iter().flat_map(|path| of_node(node, path, facts)).collect()
+    let of_nodes = facts.nodes.iter().flat_map(|path| of_node(node, path, facts));
+    neighbour_table(facts).into_iter().chain(of_nodes).collect()
+}
+
+/// For each family that next hops have.
+fn neighbour_table(facts: &Facts) -> Vec<Finding> {
+    let way = |path: &NodePath| path.route.as_ref().ok()?.as_ref().map(|way| way.gateway.unwrap_or(path.address));
+    let hops: BTreeSet<IpAddr> = facts.nodes.iter().filter_map(way).collect();
+    let (v4, v6): (Vec<_>, Vec<_>) = hops.into_iter().partition(IpAddr::is_ipv4);
+    let families = LIMITS.iter().zip([v4.len(), v6.len()]);
+    families.filter(|(_, hops)| *hops > 0).map(|((family, names), hops)| room(family, names, hops, facts)).collect()
+}
+
+/// Whether the table has room for so many next hops of a family, and as much again for everybody else.
+fn room(family: &str, [soft, hard]: &[&str; 2], hops: usize, facts: &Facts) -> Finding {
+    let limits = (facts.settings.number(soft), facts.settings.number(hard));
+    let (Ok(cleans_up), Ok(holds)) = limits else {
+        return NEIGHBOUR_TABLE
+            .not_applicable("its limits show in the host's own network namespace only")
+            .about(family);
+    };
+    let hops = hops as i64;
+    let found = format!("{hops} next hops in a table of {holds} that is cleaned up beyond {cleans_up}");
+    let enough = (4 * hops as u64).next_power_of_two();
+    let mend = || {
+        let [soft, hard] = [soft, hard].map(|name| crate::doctor::finding::shown(name));
+        format!("sysctl -w {soft}={enough} {hard}={}", 2 * enough)
+    };
+    let finding = if hops >= holds {
+        NEIGHBOUR_TABLE.wrong(found, mend())
+    } else if 2 * hops > cleans_up {
+        NEIGHBOUR_TABLE.warning(found, mend())
+    } else {
+        NEIGHBOUR_TABLE.ok(found)
+    };
+    finding.about(family)
 }
 
 fn of_node(node: &Node, path: &NodePath, facts: &Facts) -> Vec<Finding> {
@@ -234,6 +290,44 @@ mod tests {
         assert_eq!(outcome(healthy(), Neighbour::Failed), Outcome::Wrong);
         assert_eq!(outcome(healthy(), Neighbour::Unknown), Outcome::Warning);
         assert_eq!(outcome(fresh(), Neighbour::Unknown), Outcome::NotApplicable);
+    }
+
+    #[test]
+    fn a_table_that_is_too_small_for_its_next_hops() {
+        let with = |nodes: u16, limits: Option<(&str, &str)>| {
+            let mut facts = healthy();
+            let first = facts.nodes[0].clone();
+            let path =
+                |index: u16| NodePath { address: [10, 0, (index >> 8) as u8, index as u8].into(), ..first.clone() };
+            facts.nodes = (0..nodes).map(path).collect();
+            for name in LIMITS[0].1 {
+                facts.settings.0.remove(name);
+            }
+            for (name, limit) in LIMITS[0].1.iter().zip(limits.map(<[_; 2]>::from).into_iter().flatten()) {
+                facts.settings.0.insert((*name).into(), Ok(limit.into()));
+            }
+            facts
+        };
+        let limits = Some(("512", "1024"));
+        let outcome = |nodes| finding(&with(nodes, limits), &NEIGHBOUR_TABLE).outcome;
+        assert_eq!([1, 256].map(outcome), [Outcome::Ok; 2]);
+        assert_eq!([257, 1023].map(outcome), [Outcome::Warning; 2]);
+        let full = finding(&with(1024, limits), &NEIGHBOUR_TABLE);
+        assert_eq!((full.outcome, full.subject.as_deref()), (Outcome::Wrong, Some("IPv4")));
+        assert_eq!(
+            full.mend.unwrap(),
+            "sysctl -w net.ipv4.neigh.default.gc_thresh2=4096 net.ipv4.neigh.default.gc_thresh3=8192"
+        );
+        // In a network namespace that does not show them.
+        assert_eq!(finding(&with(1024, None), &NEIGHBOUR_TABLE).outcome, Outcome::NotApplicable);
+        // All behind one router: one entry.
+        let mut facts = with(1024, limits);
+        for path in &mut facts.nodes {
+            path.route.as_mut().unwrap().as_mut().unwrap().gateway = Some([10, 1, 0, 1].into());
+        }
+        assert_eq!(finding(&facts, &NEIGHBOUR_TABLE).outcome, Outcome::Ok);
+        // Of the other family there are none.
+        assert_eq!(all(&node(), &facts).iter().filter(|one| one.check == NEIGHBOUR_TABLE.name).count(), 1);
     }
 
     #[test]

@@ -122,7 +122,8 @@ pub async fn ring_in_force(socket: &Path) -> Option<Ring> {
 /// The settings that the checks look at.
 fn settings(network: &network::Network) -> Vec<String> {
     let interfaces = network.interfaces.as_deref().unwrap_or_default().iter().map(|one| one.name.as_str());
-    [checks::kernel::settings(), checks::firewall::settings(), checks::settings::settings(interfaces)].concat()
+    let of_interfaces = checks::settings::settings(interfaces);
+    [checks::kernel::settings(), checks::firewall::settings(), checks::nodes::settings(), of_interfaces].concat()
 }
 
 fn ports(node: Option<&Node>) -> std::collections::BTreeSet<u16> {
