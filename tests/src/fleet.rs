@@ -48,6 +48,10 @@ pub struct Options {
     pub max_flows: u32,
     /// Lines added to the configuration, such as another service.
     pub extra: String,
+    /// What the websocket services serve: "websocket", or "openim".
+    pub serve: &'static str,
+    /// Where gateways take OpenIM's own pushes, if they do, the same on each.
+    pub grpc: Option<SocketAddr>,
     /// Whether gateways are started.
     pub gateways: bool,
     /// Whether each node's ring stands in a file of its own, instead of in its configuration.
@@ -68,6 +72,8 @@ impl Default for Options {
             slot_shift: 36,
             max_flows: 16_384,
             extra: String::new(),
+            serve: "websocket",
+            grpc: None,
             gateways: true,
             ring_file: false,
             membership: None,
@@ -125,7 +131,10 @@ pub fn ring_of(lab: &Lab, family: Family, names: &[String], identity: impl Fn(&s
 }
 
 /// The `ringsteer` binary under test.
-fn binary() -> Result<PathBuf> {
+///
+/// # Errors
+/// If nobody has told where it is.
+pub fn binary() -> Result<PathBuf> {
     let path = std::env::var_os("RINGSTEER_BIN").context("RINGSTEER_BIN is not set: run this through `cargo xtask`")?;
     Ok(path.into())
 }
@@ -187,12 +196,15 @@ impl<'lab> Fleet<'lab> {
         }
         fs::write(host.run_dir().join("agent.toml"), &text)?;
         // Two services that the agents do not know, and so do not steer.
-        let direct: String = [("push", DIRECT_PUSH_PORT, "recvID"), ("websocket", DIRECT_WEBSOCKET_PORT, "sendID")]
-            .iter()
-            .map(|(serve, port, parameter)| {
-                service(&format!("direct-{serve}"), host.address(options.nodes), *port, parameter, serve)
-            })
-            .collect();
+        let direct: String = [
+            ("push", DIRECT_PUSH_PORT, "recvID", "push"),
+            ("websocket", DIRECT_WEBSOCKET_PORT, "sendID", options.serve),
+        ]
+        .iter()
+        .map(|(name, port, parameter, serve)| {
+            service(&format!("direct-{name}"), host.address(options.nodes), *port, parameter, serve)
+        })
+        .collect();
         Ok(fs::write(host.run_dir().join("gateway.toml"), text + &direct)?)
     }
 
@@ -325,8 +337,10 @@ current = "6c6162206f6e6c792c206e6f74207365"
 
 [push]
 tokens = ["{PUSH_TOKEN}"]
+grpc = "{grpc}"
 
 "#,
+        grpc = options.grpc.map_or(String::new(), |address| address.to_string()),
         number = index + 1,
         own = host.address(options.nodes),
         pin_dir = host.pin_dir().display(),
@@ -341,8 +355,10 @@ tokens = ["{PUSH_TOKEN}"]
     } else {
         ring_table(ring)
     };
-    for (name, port, parameter) in [("websocket", WEBSOCKET_PORT, "sendID"), ("push", PUSH_PORT, "recvID")] {
-        text += &service(name, address, port, parameter, name);
+    for (name, port, parameter, serve) in
+        [("websocket", WEBSOCKET_PORT, "sendID", options.serve), ("push", PUSH_PORT, "recvID", "push")]
+    {
+        text += &service(name, address, port, parameter, serve);
     }
     text + "\n" + &options.extra + "\n"
 }

@@ -5,7 +5,7 @@ use std::{convert::Infallible, ffi::OsString, path::PathBuf, process::Command};
 use anyhow::Result;
 
 use crate::{
-    autobahn, build_ebpf, command, fuzz,
+    autobahn, build_ebpf, command, fuzz, js_sdk,
     setup::{self, Purpose},
     validator, workspace,
 };
@@ -74,6 +74,7 @@ pub fn test(args: &TestArgs) -> Result<()> {
     runner.args(runner_arguments(has_nextest, args));
     runner.env("RINGSTEER_KUBERNETES_VALIDATE", validator::provide()?);
     runner.env("RINGSTEER_AUTOBAHN", autobahn::provide()?);
+    runner.env("RINGSTEER_JS_SDK", js_sdk::provide()?);
     hand_over(with_products(&mut runner, "debug"))
 }
 

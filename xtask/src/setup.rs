@@ -44,7 +44,7 @@ struct Tool {
     is_there: fn(name: &str) -> bool,
 }
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 14] = [
     // The ringsteer binary is compiled with them. The package with protoc only recommends the one with the definitions.
     Tool { name: "protoc", package: "protobuf-compiler", only_for: None, is_there: protoc },
     Tool { name: "google/protobuf/descriptor.proto", package: "libprotobuf-dev", only_for: None, is_there: definition },
@@ -58,6 +58,9 @@ const TOOLS: [Tool; 12] = [
     Tool { name: "kubectl", package: "kubernetes-client", only_for: Some(Purpose::Tests), is_there: kustomize },
     // libFuzzer is compiled from source.
     Tool { name: "c++", package: "g++", only_for: Some(Purpose::Tests), is_there: program },
+    // For OpenIM's JS SDK.
+    Tool { name: "node", package: "nodejs", only_for: Some(Purpose::Tests), is_there: node },
+    Tool { name: "npm", package: "npm", only_for: Some(Purpose::Tests), is_there: program },
     Tool { name: "haproxy", package: "haproxy", only_for: Some(Purpose::Benchmarks), is_there: program },
 ];
 
@@ -125,6 +128,12 @@ fn program(name: &str) -> bool {
     command::find(name).is_some()
 }
 
+/// Whether there is a Node that has websockets, if asked for them: from 20.10 on.
+fn node(name: &str) -> bool {
+    let has_websockets = "process.exit(typeof WebSocket === 'function' ? 0 : 1)";
+    command::output(Command::new(name).args(["--experimental-websocket", "--eval", has_websockets])).is_ok()
+}
+
 /// Whether the manifests can be built: by kustomize itself, or by a kubectl that is not too old (1.21).
 fn kustomize(kubectl: &str) -> bool {
     let base = workspace::root().join("deploy/base");
@@ -168,7 +177,8 @@ mod tests {
             packages
         };
         assert_eq!(missing(Purpose::Demo), everyone);
-        let for_tests = ["etcd-server", "g++", "kubernetes-client", "python3-venv", "python3-websockets"];
+        let for_tests =
+            ["etcd-server", "g++", "kubernetes-client", "nodejs", "npm", "python3-venv", "python3-websockets"];
         assert_eq!(missing(Purpose::Tests), and(&for_tests));
         assert_eq!(missing(Purpose::Benchmarks), and(&["haproxy"]));
         assert_eq!(missing(Purpose::All).len(), TOOLS.len());
