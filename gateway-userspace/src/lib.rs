@@ -7,6 +7,7 @@ pub mod control;
 pub mod dataplane;
 pub mod doctor;
 pub mod gateway;
+pub mod handoff;
 pub mod inspect;
 pub mod membership;
 pub mod msg;

@@ -10,8 +10,8 @@ use crate::name::{Epoch, MoveId, NodeId, PushId, SessionId, User};
 /// The first byte of every message. Another one is refused.
 pub const VERSION: u8 = 1;
 
-/// Longest message, in bytes: a session with both its queues full fits.
-pub const MAX_BYTES: usize = 16 << 20;
+/// Longest message, in bytes: what goes over a link at once, less what is put around it.
+pub const MAX_BYTES: usize = (16 << 20) - 1024;
 
 /// Longest user, in bytes.
 pub const MAX_USER: usize = 1024;

@@ -174,6 +174,27 @@ impl Subject for Shared {
         figures.counter("slow_consumers", "Sessions closed because their clients took messages too slowly", slow);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Counters { opened, pushes, forwarded, received, repeated, unauthorized, refused, .. } = &self.counters;
+        let moves = self.moves.get().map(|moves| *moves.borrow()).unwrap_or_default();
+        let ways = [("moved", moves.moved), ("taken", moves.taken), ("failed", moves.failed), ("lost", moves.lost)];
+        figures.counters(
+            "moves",
+            "Sessions that went to other nodes (moved), came from them (taken), could not be moved and stayed (failed), \
+             or were lost with the gateway that had them last",
+            ways.map(|(way, count)| (vec![("outcome", way.to_owned())], count)),
+        );
+        figures.counter("moves_foreign", "What others said about moves that they had no part in", moves.foreign);
+        let under_way = [
+            ("waiting", moves.waiting),
+            ("moving", moves.moving),
+            ("committed", moves.committed),
+            ("arriving", moves.copies),
+            ("stranded", moves.stranded),
+        ];
+        figures.gauges(
+            "moves_under_way",
+            "Sessions that belong to other nodes, and those on their way, by how far they have come",
+            under_way.map(|(stage, count)| (vec![("stage", stage.to_owned())], count)),
+        );
         figures.counter("sessions_opened", "Sessions that began", count(opened));
         figures.counters(
             "pushes",

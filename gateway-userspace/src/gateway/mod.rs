@@ -73,6 +73,7 @@ use self::{
 use crate::{
     config::{self, Config, Serve},
     control::{Follower, Published, Reporter},
+    handoff,
     peer::gateways::{Handlers, Links},
     session::{
         entry::SessionEntry,
@@ -111,8 +112,12 @@ use crate::{
 /// [peers]), which are authenticated by the fleet secret. SIGHUP makes this one read the
 /// files with secrets and tokens again.
 ///
+/// When the ring changes, the sessions of users that it gives to other nodes go there, and
+/// their clients notice nothing. That takes CAP_NET_ADMIN.
+///
 /// The virtual addresses must be on this host (`ip address add ADDRESS/32 dev lo`). SIGTERM
-/// or SIGINT says goodbye to every client and then stops.
+/// or SIGINT says goodbye to every client and then stops; on a node that has been drained
+/// the sessions that are still here leave first.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -127,6 +132,10 @@ pub struct Gateway {
     listeners: Vec<Listener>,
     /// Where OpenIM's services call.
     rpc: Option<TcpListener>,
+    /// What the others say about sessions that move.
+    ears: handoff::Ears,
+    /// The agent's socket.
+    agent: PathBuf,
     shared: Arc<Shared>,
 }
 
@@ -150,6 +159,8 @@ struct Shared {
     /// Who moves clients that come to the wrong node, if somebody does.
     newcomers: OnceLock<mpsc::Sender<Misplaced>>,
     counters: figures::Counters,
+    /// How far the sessions' moves have come; set before anything is served.
+    moves: OnceLock<watch::Receiver<handoff::Progress>>,
     /// The links to the other gateways; set before anything is served.
     links: OnceLock<links::GatewayLinks>,
     pushes: push::Pushes,
@@ -225,6 +236,7 @@ impl Gateway {
             doors: listeners.iter().map(Listener::door).collect(),
             newcomers: OnceLock::new(),
             counters: figures::Counters::default(),
+            moves: OnceLock::new(),
             links: OnceLock::new(),
             pushes: push::Pushes::new(config)?,
             tasks: TaskTracker::new(),
@@ -237,10 +249,12 @@ impl Gateway {
                 shared.pushes.reload(config);
             }
         };
-        let links = links::start(config, published, handlers(&shared), reload)?;
+        let mut handlers = handlers(&shared);
+        let ears = handoff::ears(&mut handlers);
+        let links = links::start(config, published, handlers, reload)?;
         // Empty: it was made above.
         let _ = shared.links.set(links);
-        Ok(Self { listeners, rpc, shared })
+        Ok(Self { listeners, rpc, ears, agent: config.node.socket.clone(), shared })
     }
 
     /// The services served, by name, with the addresses taken. They differ from the configured ones where the port was
@@ -272,10 +286,22 @@ impl Gateway {
     /// Serves until `stop` completes; then says goodbye to every client and returns when all are gone, or after
     /// [`Limits::stop_timeout`].
     pub async fn serve(self, stop: impl Future<Output = ()>) {
-        let Self { listeners, rpc, shared } = self;
+        let sessions = self.sessions();
+        let Self { listeners, rpc, ears, agent, shared } = self;
         if let Some(listener) = rpc {
             shared.tasks.spawn(push::serve_rpc(listener, Arc::clone(&shared)));
         }
+        let moves = handoff::start(handoff::Wiring {
+            sessions,
+            links: shared.links().clone(),
+            ears,
+            published: shared.published.clone(),
+            agent,
+            max_message: shared.limits.max_message,
+            limits: handoff::Limits::default(),
+        });
+        // Empty: a gateway serves once.
+        let _ = shared.moves.set(moves.progress());
         for listener in listeners {
             shared.tasks.spawn(listener.accept(Arc::clone(&shared)));
         }
@@ -284,6 +310,12 @@ impl Gateway {
             () = shared.sweeper.run() => {}
         }
 
+        // Those that the ring gives to other nodes already, as where this one drains, go there first.
+        tokio::select! {
+            () = moves.finish(shared.limits.stop_timeout) => {}
+            () = shared.sweeper.run() => {}
+        }
+        drop(moves);
         let sessions = shared.sessions().sessions();
         tracing::info!("stopping; closing {sessions} sessions");
         shared.stopping.cancel();

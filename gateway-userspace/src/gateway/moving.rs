@@ -94,6 +94,11 @@ impl Sessions {
         self.0.sessions().users_where(wanted)
     }
 
+    /// Whether a session is here, in motion or not.
+    pub fn has(&self, user: &[u8], id: SessionId) -> bool {
+        self.0.sessions().of(user).any(|(other, ..)| other == id)
+    }
+
     /// A user's sessions with their cards, the oldest first.
     pub fn of(&self, user: &[u8]) -> Vec<(SessionId, Card)> {
         self.0.sessions().of(user).map(|(id, card, _)| (id, card.clone())).collect()
@@ -145,6 +150,11 @@ impl Place {
     /// The user.
     pub fn user(&self) -> &[u8] {
         self.registration.as_ref().map_or(&[], |registration| &registration.user)
+    }
+
+    /// The session's name in the table; none once the place is given up.
+    pub fn id(&self) -> Option<SessionId> {
+        self.registration.as_ref().map(|registration| registration.id)
     }
 
     /// What others are told of the session.

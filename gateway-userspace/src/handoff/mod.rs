@@ -1,0 +1,128 @@
+//! Sessions that go from node to node, as the ring says: the shell around `ringsteer_handoff` (see `docs/handoff.md`).
+//!
+//! One task per gateway holds the state machine. It hears of rings, of the other gateways' lives and words, and of what
+//! became of what it wanted done; it never waits for any of that.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `runner` | the task: events in, actions begun |
+//! | `piece` | a session in one of its states: socket and data, by the core's name for it |
+//! | `steps` | what an action takes: taking out, putting in, going on |
+//! | `agent` | the requests to the agent, in order and in batches |
+//! | `fleet` | which gateways there are, and what is said to them |
+//! | `word` | the form in which that travels |
+//!
+//! Promise 3: a ring change disconnects nobody.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod fleet;
+mod piece;
+mod runner;
+mod steps;
+mod word;
+
+use std::{path::PathBuf, time::Duration};
+
+pub use ringsteer_handoff::{Limits, Progress};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use self::word::Heard;
+use crate::{
+    control::Published,
+    gateway::moving::Sessions,
+    peer::gateways::{Handlers, Links},
+};
+
+/// Words of others that may wait to be heard. What is too much is dropped, and said again.
+const HEARD_AHEAD: usize = 4096;
+
+/// What others say about moves, from the links' handlers to the task.
+#[derive(Debug)]
+pub struct Ears(mpsc::Receiver<Heard>);
+
+/// What the task needs.
+#[derive(Debug)]
+pub struct Wiring {
+    /// The gateway's sessions.
+    pub sessions: Sessions,
+    /// The links to the others.
+    pub links: Links,
+    /// What they say.
+    pub ears: Ears,
+    /// The ring.
+    pub published: watch::Receiver<Option<std::sync::Arc<Published>>>,
+    /// The agent's socket.
+    pub agent: PathBuf,
+    /// Largest message of a client: what a session that comes must fit into.
+    pub max_message: usize,
+    /// How many, how fast and how long.
+    pub limits: Limits,
+}
+
+/// The task. It ends when this is dropped; sessions in motion end with it.
+#[derive(Debug)]
+pub struct Moves {
+    progress: watch::Receiver<Progress>,
+    orders: mpsc::Sender<Order>,
+    task: JoinHandle<()>,
+}
+
+/// What an operator wants of the moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Begin no more.
+    Pause,
+    /// Go on.
+    Continue,
+    /// Begin no more, and give up those that are not decided.
+    Stop,
+}
+
+/// Has the words of others heard.
+pub fn ears(handlers: &mut Handlers) -> Ears {
+    let (sender, receiver) = mpsc::channel(HEARD_AHEAD);
+    word::hear(handlers, &sender);
+    Ears(receiver)
+}
+
+/// Starts the task. Must be called within a tokio runtime.
+pub fn start(wiring: Wiring) -> Moves {
+    let (progress, seen) = watch::channel(Progress::default());
+    let (orders, ordered) = mpsc::channel(16);
+    let task = tokio::spawn(runner::run(wiring, progress, ordered));
+    Moves { progress: seen, orders, task }
+}
+
+// === impl Moves ===
+
+impl Moves {
+    /// How far the moves have come; follows what happens.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Returns when nothing is to be moved from here any more, or after `limit`.
+    pub async fn finish(&self, limit: Duration) {
+        let mut progress = self.progress.clone();
+        let nothing = |now: &Progress| now.waiting + now.moving + now.committed + now.copies == 0;
+        // The task may not run: then nothing moves. What has not moved in time stays.
+        let _ = timeout(limit, progress.wait_for(nothing)).await;
+    }
+
+    /// Gives an order.
+    pub async fn order(&self, order: Order) {
+        // Nobody is there when the gateway stops; then nothing moves.
+        let _ = self.orders.send(order).await;
+    }
+}
+
+impl Drop for Moves {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

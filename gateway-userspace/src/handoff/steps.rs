@@ -1,0 +1,139 @@
+//! What an action takes: stopping a session, taking it out of the kernel, putting it in, going on. Each is one call that
+//! ends with the session whole, in one state or the other.
+
+use std::{io, net::TcpStream as StdStream, os::fd::OwnedFd};
+
+use bytes::Bytes;
+use ringsteer_handoff::event::Failure;
+use ringsteer_tcp_repair::{Error, Fault, put_in, take_out};
+use tokio::net::TcpStream;
+
+use super::piece::{Copied, Ends, Parcel, Rest, Silent};
+use crate::{
+    gateway::moving::{Moving, Sessions},
+    session::{suspended::Suspended, table::SessionId},
+};
+
+/// A session that has stopped, with the ends of its connection.
+///
+/// # Errors
+/// If the connection has no ends any more; the session goes on, and will notice.
+pub(super) fn at_rest(moving: Moving) -> io::Result<Rest> {
+    let Moving { stream, suspended, place } = moving;
+    match stream.peer_addr().and_then(|client| Ok(Ends { client, service: stream.local_addr()? })) {
+        Ok(flow) => Ok(Rest { stream, suspended, place, flow }),
+        Err(error) => {
+            place.resume(stream, suspended);
+            Err(error)
+        }
+    }
+}
+
+/// A session that was not taken out, and goes on unless it is over.
+#[derive(Debug)]
+pub(super) struct NotTaken {
+    /// None if it is over.
+    pub(super) rest: Option<Box<Rest>>,
+    pub(super) failure: Failure,
+}
+
+/// Takes a session out of the kernel, and gives what travels. Blocks for some system calls.
+pub(super) fn take(rest: Rest) -> Result<(Silent, Vec<u8>), NotTaken> {
+    let Rest { stream, suspended, place, flow } = rest;
+    let socket = match stream.into_std() {
+        Ok(stream) => OwnedFd::from(stream),
+        Err(error) => {
+            tracing::warn!("{}: its session is lost, for its socket cannot be had: {error}", flow.client);
+            return Err(NotTaken { rest: None, failure: Failure::Over });
+        }
+    };
+    match take_out(socket) {
+        Ok((taken, tcp)) => {
+            let parcel = Parcel { tcp, session: suspended.to_bytes() };
+            let bytes = postcard::to_stdvec(&parcel).expect("a vector takes all bytes, and the types are plain");
+            Ok((Silent { taken, suspended, place, flow }, bytes))
+        }
+        Err(refused) => {
+            tracing::debug!("{}: cannot be moved: {}", flow.client, refused.error);
+            let failure = if lasts(&refused.error) { Failure::Never } else { Failure::Again };
+            match stream_of(refused.socket) {
+                Ok(stream) => Err(NotTaken { rest: Some(Box::new(Rest { stream, suspended, place, flow })), failure }),
+                Err(_) => Err(NotTaken { rest: None, failure: Failure::Over }),
+            }
+        }
+    }
+}
+
+/// Whether trying again is of no use. A connection that is closing will be over soon, and its session with it.
+fn lasts(error: &Error) -> bool {
+    matches!(error, Error::NotTcp | Error::Layered) || error.fault() == Fault::Host
+}
+
+/// Takes a silent session up again, in the gateway that had it. False if it is lost.
+pub(super) fn revive(silent: Silent) -> bool {
+    let Silent { taken, suspended, place, flow } = silent;
+    let stream = match taken.resume() {
+        Ok(socket) => stream_of(socket),
+        Err(refused) => Err(io::Error::other(refused.error)),
+    };
+    match stream {
+        Ok(stream) => {
+            place.resume(stream, suspended);
+            true
+        }
+        Err(error) => {
+            tracing::warn!("{}: its session is lost, for its socket does not go on: {error}", flow.client);
+            false
+        }
+    }
+}
+
+/// Gives a silent session up, for it is another node's.
+pub(super) fn give_up(silent: Silent) {
+    let Silent { taken, place, flow, .. } = silent;
+    if let Err(kept) = taken.drop_silently() {
+        // The other node has it as it was. If it had moved on, its client will notice a gap and give up.
+        tracing::warn!("{}: its connection went on while it was held: {}", flow.client, kept.error);
+    }
+    // Whoever waits for what was kept hears that the session is not here, and asks the owner.
+    let luggage = place.leave();
+    if luggage.farewell.is_some() {
+        tracing::info!("{}: was to be ended here, and has moved; the new owner judges anew", flow.client);
+    }
+}
+
+/// Makes a copy of what has travelled. Blocks for some system calls.
+pub(super) fn make(sessions: &Sessions, bytes: &[u8], max_message: usize) -> Option<Copied> {
+    let parcel: Parcel = postcard::from_bytes(bytes).inspect_err(|error| warn(&"the parcel", error)).ok()?;
+    let client = parcel.tcp.peer;
+    let suspended =
+        Suspended::from_bytes(&parcel.session, max_message).inspect_err(|error| warn(&client, error)).ok()?;
+    let put = put_in(&parcel.tcp).inspect_err(|error| warn(&client, error)).ok()?;
+    let place = sessions.expect(&suspended.user, suspended.card.clone());
+    let flow = Ends { client, service: parcel.tcp.local };
+    Some(Copied { put, suspended, place, flow })
+}
+
+fn warn(what: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
+    tracing::warn!("{what}: its session cannot be taken over: {error}");
+}
+
+/// Has a copy run: it is ours. Gives its name in the table, if it could.
+pub(super) fn begin(copied: Copied) -> Option<SessionId> {
+    let Copied { put, mut suspended, place, flow } = copied;
+    let live = put.activate().inspect_err(|error| warn(&flow.client, error)).ok()?;
+    let stream = stream_of(live.socket).inspect_err(|error| warn(&flow.client, error)).ok()?;
+    if !live.unsent.is_empty() {
+        // What had been written before comes first.
+        suspended.core.outgoing = Bytes::from([&live.unsent[..], &suspended.core.outgoing[..]].concat());
+    }
+    let table = place.id();
+    place.resume(stream, suspended);
+    table
+}
+
+fn stream_of(socket: OwnedFd) -> io::Result<TcpStream> {
+    let stream = StdStream::from(socket);
+    stream.set_nonblocking(true)?;
+    TcpStream::from_std(stream)
+}
