@@ -119,7 +119,25 @@ fn settle(fleet: &Fleet<'_>, epoch: u64) -> Result<()> {
     })
 }
 
-/// What `who` says of each user, of whom the sessions are where the first ring had them.
+/// All sessions are where the ring has their users, and the edge knows it.
+fn wait_for_moves(fleet: &Fleet<'_>, ring: &Ring) -> Result<()> {
+    let (owned, since) = (owned(ring), std::time::Instant::now());
+    loop {
+        let nodes = json(fleet.lab.node(fleet.lab.edge()), "nodes")?;
+        let listed = nodes["members"].as_array().context("no members")?;
+        let right = |member: &Value| {
+            let number = member["number"].as_u64().unwrap_or_default();
+            member["flows"] == owned.get(&number).copied().unwrap_or(0)
+        };
+        if listed.iter().all(right) {
+            return Ok(());
+        }
+        ensure!(since.elapsed() < std::time::Duration::from_secs(60), "{nodes}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// What `who` says of each user.
 fn check_who(host: &Host, now: &Ring, before: Option<&Ring>, source: &str) -> Result<()> {
     for index in 0..USERS {
         let user = user(index);
@@ -143,9 +161,9 @@ fn check_who(host: &Host, now: &Ring, before: Option<&Ring>, source: &str) -> Re
     Ok(())
 }
 
-/// What `nodes`, `services`, `flows` and `ring show` say while users are connected that the first ring has placed.
+/// What `nodes`, `services`, `flows` and `ring show` say while users are connected, each where `now` has it.
 fn check_lists(fleet: &Fleet<'_>, host: &Host, now: &Ring, source: &str) -> Result<()> {
-    let owned = owned(&fleet.ring);
+    let owned = owned(now);
     let nodes = json(host, "nodes")?;
     ensure!(nodes["source"] == source && nodes["epoch"] == now.epoch().0 && nodes["orphaned_flows"] == 0, "{nodes}");
     let listed = nodes["members"].as_array().context("no members")?;
@@ -171,7 +189,7 @@ fn check_lists(fleet: &Fleet<'_>, host: &Host, now: &Ring, source: &str) -> Resu
     let push = listed.iter().find(|one| one["address"] == fleet.push().to_string()).context("no push")?;
     ensure!(push["flows"] == 0 && push["number"].is_u64() && push["number"] != websocket["number"], "{services}");
 
-    check_flows(fleet, host, &owned, source)?;
+    check_flows(fleet, host, now, &owned, source)?;
 
     let shown = json(host, "ring show")?;
     let origin = if source == "agent" { "agent" } else { "maps" };
@@ -181,7 +199,7 @@ fn check_lists(fleet: &Fleet<'_>, host: &Host, now: &Ring, source: &str) -> Resu
     Ok(())
 }
 
-fn check_flows(fleet: &Fleet<'_>, host: &Host, owned: &HashMap<u64, u64>, source: &str) -> Result<()> {
+fn check_flows(fleet: &Fleet<'_>, host: &Host, now: &Ring, owned: &HashMap<u64, u64>, source: &str) -> Result<()> {
     let all = json(host, "flows")?;
     ensure!(all["source"] == source && all["total"] == USERS && all["matched"] == USERS, "{all}");
     ensure!(all["flows"].as_array().map(Vec::len) == Some(USERS), "{all}");
@@ -204,7 +222,7 @@ fn check_flows(fleet: &Fleet<'_>, host: &Host, owned: &HashMap<u64, u64>, source
     }
     for index in 0..USERS {
         let of_user = json(host, &format!("flows --user {}", user(index)))?;
-        let owner = fleet.ring.owner(user(index).as_bytes());
+        let owner = now.owner(user(index).as_bytes());
         ensure!(of_user["matched"] == 1 && of_user["flows"][0]["node"] == owner.number.get(), "{of_user}");
         ensure!(of_user["flows"][0]["service"] == fleet.websocket().to_string(), "{of_user}");
     }
@@ -224,6 +242,7 @@ fn each_command_says_what_the_fleet_is(family: Family) -> Result<()> {
     let second = draining(&fleet.ring, 2)?;
     fleet.give_ring_to_all(&second)?;
     settle(&fleet, 2)?;
+    wait_for_moves(&fleet, &second)?;
 
     let status = json(edge, "status")?;
     ensure!(status["told_by"] == "agent" && status["source"]["name"] == "file", "{status}");
@@ -242,14 +261,14 @@ fn each_command_says_what_the_fleet_is(family: Family) -> Result<()> {
 
     check_who(edge, &second, Some(&fleet.ring), "agent")?;
     for index in 0..USERS {
-        // Connections stay where they are: the session is at the owner of the ring before, and every node finds it there.
+        // Sessions follow the ring, and every node finds them there.
         let user = user(index);
         for host in lab.nodes() {
             let who = json(host, &format!("who {user}"))?;
             let nodes = who["sessions"].as_array().context("nobody was asked")?;
             let holds = |node: &&Value| node["sessions"].as_array().is_some_and(|sessions| !sessions.is_empty());
             let holders: Vec<_> = nodes.iter().filter(holds).map(|node| &node["number"]).collect();
-            ensure!(holders == [&Value::from(fleet.ring.owner(user.as_bytes()).number.get())], "{who}");
+            ensure!(holders == [&Value::from(second.owner(user.as_bytes()).number.get())], "{who}");
         }
     }
     let everywhere = json(edge, "who nobody-of-this-name --everywhere")?;
@@ -307,6 +326,7 @@ fn without_the_agent_the_maps_answer(family: Family) -> Result<()> {
     let mut open = connect(&fleet)?;
     fleet.give_ring_to_all(&second)?;
     settle(&fleet, 2)?;
+    wait_for_moves(&fleet, &second)?;
     fleet.agents[lab.edge()].kill()?;
 
     check_status_left(&fleet, edge, &second)?;

@@ -99,7 +99,7 @@ fn sizes(nodes: usize) -> Vec<usize> {
     vec![1, nodes, nodes.min(3)]
 }
 
-/// The ring in which only the first `size` members take new users. The others keep those they have.
+/// The ring in which only the first `size` members take new users. The others give away those they have.
 fn ring_of_size(first: &Ring, step: u64, size: usize) -> Result<Ring> {
     let mut members = first.members().to_vec();
     members[size..].iter_mut().for_each(|member| member.state = MemberState::Draining);
@@ -172,7 +172,7 @@ async fn dial(shared: Arc<Shared>, address: SocketAddr, dialler: usize) -> Resul
     Ok(())
 }
 
-/// Asks the gateways where everybody is, and compares with the rings.
+/// Asks the gateways where everybody is: all have to come to where the last ring has them.
 fn judge(fleet: &Fleet<'_>, rings: &[Ring], sizes: &[usize], arrivals: &[Arrival]) -> Result<Outcome> {
     let mut rows: Vec<Row> = Vec::new();
     for (place, size) in sizes.iter().enumerate() {
@@ -188,20 +188,26 @@ fn judge(fleet: &Fleet<'_>, rings: &[Ring], sizes: &[usize], arrivals: &[Arrival
         .block_on(async {
             for arrival in arrivals {
                 let Arrival { user, first, last, refusals, _connection } = arrival;
-                let found = control::sessions(&socket, user, false).await?;
-                let holders = found.nodes.iter().filter(|node| !node.sessions.is_empty());
-                let holders: Vec<_> = holders.filter_map(|node| node.number).collect();
-                if let Some(error) = found.nodes.iter().find_map(|node| node.error.as_ref()) {
-                    anyhow::bail!("a node does not say who is there: {error}");
-                }
-                let owners =
-                    rings[*first as usize..=*last as usize].iter().map(|ring| ring.owner(user.as_bytes()).number);
-                let [holder] = holders[..] else { anyhow::bail!("{user} has sessions on {holders:?}") };
+                let owner = rings.last().context("no rings")?.owner(user.as_bytes()).number;
+                let since = Instant::now();
+                let holders = loop {
+                    let found = control::sessions(&socket, user, false).await?;
+                    let holders = found.nodes.iter().filter(|node| !node.sessions.is_empty());
+                    let holders: Vec<_> = holders.filter_map(|node| node.number).collect();
+                    if let Some(error) = found.nodes.iter().find_map(|node| node.error.as_ref()) {
+                        anyhow::bail!("a node does not say who is there: {error}");
+                    }
+                    // On its way it may be seen twice or not at all.
+                    if holders == [owner] || since.elapsed() > LIMIT {
+                        break holders;
+                    }
+                    tokio::time::sleep(LOOK).await;
+                };
                 // Rows take turns: a size, the change to the next one.
                 let row = &mut rows[if first == last { 2 * *first as usize } else { 2 * *last as usize - 1 }];
                 row.connections += 1;
                 row.dialled_again += refusals;
-                if owners.into_iter().any(|owner| owner == holder) {
+                if holders == [owner] {
                     row.on_owner += 1;
                 } else {
                     row.misrouted += 1;
