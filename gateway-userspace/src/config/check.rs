@@ -14,8 +14,8 @@ use toml::Spanned;
 
 use super::{
     Config, DEFAULT_MSG_PATH, DEFAULT_PIN_DIR, DEFAULT_SOCKET, Gateway, MAX_MESSAGE_BYTES, MAX_MSG_BYTES, MAX_NAME,
-    MAX_SOCKET_PATH, Membership, Metrics, Msg, Node, OpenIm, Parameter, Peers, Problem, Push, Secret, SecretSource,
-    Serve, Service, file, service,
+    MAX_SOCKET_PATH, Membership, Metrics, Msg, Network, Node, OpenIm, Parameter, Peers, Problem, Push, Secret,
+    SecretSource, Serve, Service, file, service,
 };
 use crate::push::token::Token;
 use crate::ring::{Epoch, Identity, Member, MemberNumber, NodeAddress, Ring, RingError};
@@ -276,6 +276,11 @@ fn gateway(file: file::Gateway) -> Checked<Gateway> {
         queue_messages: size("queue_messages", file.queue_messages, 256, 1, 1 << 20)?,
         queue_bytes: size("queue_bytes", file.queue_bytes, 1 << 20, 1024, 1 << 30)?,
         compression: file.compression.unwrap_or(true),
+        proxy_protocol_from: file
+            .proxy_protocol_from
+            .into_iter()
+            .map(|text| located(text, |text| text.parse::<Network>().map_err(|_| Problem::Network(text))))
+            .collect::<Checked<_>>()?,
     })
 }
 

@@ -156,6 +156,12 @@ pub enum Problem {
         /// Why.
         error: io::Error,
     },
+    /// Not a network.
+    #[error(
+        "`proxy_protocol_from` has {0:?}, which is no network; write addresses and prefixes such as \"198.51.100.0/24\", with \
+         nothing but zeros behind the prefix"
+    )]
+    Network(String),
     /// Nobody could log in, or anybody.
     #[error(
         "OpenIM's clients show tokens: set `token_secret_files` in `[openim]` to files that hold the secret with which \

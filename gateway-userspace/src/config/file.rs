@@ -177,6 +177,8 @@ pub(super) struct Gateway {
     pub(super) queue_messages: Option<Spanned<i64>>,
     pub(super) queue_bytes: Option<Spanned<i64>>,
     pub(super) compression: Option<bool>,
+    #[serde(default)]
+    pub(super) proxy_protocol_from: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

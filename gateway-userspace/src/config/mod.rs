@@ -8,7 +8,7 @@
 //! | `file` | the shape of the file, and where each value stands |
 //! | `check` | from that shape to a [`Config`] |
 //! | `error` | everything that can be wrong |
-//! | `membership`, `msg`, `openim`, `push`, `secret`, `service` | the types of those tables |
+//! | `membership`, `msg`, `network`, `openim`, `push`, `secret`, `service` | the types of those tables |
 //! | `overrides` | what the environment and the command line say instead |
 //! | `keys` | which keys there are to set |
 //! | `shown` | the configuration in force, with where it comes from |
@@ -21,6 +21,7 @@ mod file;
 mod keys;
 mod membership;
 mod msg;
+mod network;
 mod openim;
 mod overrides;
 mod push;
@@ -44,6 +45,7 @@ pub use self::{
     error::{ConfigError, Problem},
     membership::{Etcd, Kubernetes, KubernetesMode, Login, Membership, NewRing, Tls},
     msg::{FsyncPolicy, Msg},
+    network::{Network, NotANetwork},
     openim::OpenIm,
     overrides::{Overrides, Setting, Source},
     push::{GrpcAuth, Push},
@@ -188,6 +190,8 @@ pub struct Gateway {
     pub queue_bytes: usize,
     /// Whether messages are compressed for clients that can read that.
     pub compression: bool,
+    /// Proxies that are believed when they say by the PROXY protocol whose connection it is.
+    pub proxy_protocol_from: Vec<Network>,
 }
 
 // === impl Config ===

@@ -239,6 +239,7 @@ fn gateway_rows(gateway: &Gateway) -> Rows {
         queue_messages,
         queue_bytes,
         compression,
+        proxy_protocol_from,
     } = gateway;
     vec![
         ("max_message_bytes", some(max_message_bytes)),
@@ -248,6 +249,7 @@ fn gateway_rows(gateway: &Gateway) -> Rows {
         ("queue_messages", some(queue_messages)),
         ("queue_bytes", some(queue_bytes)),
         ("compression", some(compression)),
+        ("proxy_protocol_from", some(proxy_protocol_from.iter().map(ToString::to_string).collect::<Vec<_>>())),
     ]
 }
 

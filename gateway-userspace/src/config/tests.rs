@@ -137,6 +137,7 @@ fn every_key_is_heard() {
         queue_messages = 13
         queue_bytes = 2000
         compression = false
+        proxy_protocol_from = ["198.51.100.0/24", "2001:db8::1"]
         [openim]
         token_secret_files = ["/tmp/a", "/tmp/b"]
         token_leeway_s = 0
@@ -183,7 +184,10 @@ fn every_key_is_heard() {
         queue_messages,
         queue_bytes,
         compression,
+        proxy_protocol_from,
     } = config.gateway.clone();
+    let networks: Vec<_> = proxy_protocol_from.iter().map(Network::to_string).collect();
+    assert_eq!(networks, ["198.51.100.0/24", "2001:db8::1/128"]);
     assert_eq!((max_message_bytes, sessions, sessions_per_user, logins_per_s), (1000, 10, 11, 12));
     assert_eq!((queue_messages, queue_bytes, compression), (13, 2000, false));
     let expected = OpenIm {
@@ -280,6 +284,15 @@ fn numbers_have_limits() {
         let message = format!("line 2: `max_message_bytes = {value}` is out of range; it goes from 1 to 16777216");
         refused("[node]\n", &format!("gateway = {{\nmax_message_bytes = {value} }}\n[node]\n"), &message);
     }
+}
+
+#[test]
+fn a_trusted_proxy_is_a_network() {
+    let error = parse(&format!("{SMALLEST}\n[gateway]\nproxy_protocol_from = [\"198.51.100.7/24\"]\n")).unwrap_err();
+    assert!(
+        error.to_string().contains("`proxy_protocol_from` has \"198.51.100.7/24\", which is no network"),
+        "{error}"
+    );
 }
 
 #[test]

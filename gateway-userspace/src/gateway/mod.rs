@@ -71,7 +71,7 @@ use self::{
     websocket::Door,
 };
 use crate::{
-    config::{self, Config, Serve},
+    config::{self, Config, Network, Serve},
     control::{Follower, Published, Reporter},
     handoff,
     peer::gateways::{Handlers, Links},
@@ -156,6 +156,8 @@ struct Shared {
     presence: Presence,
     /// The services that hold sessions.
     doors: Vec<Door>,
+    /// Who is believed about the client it speaks for.
+    proxies: Vec<Network>,
     /// Who moves clients that come to the wrong node, if somebody does.
     newcomers: OnceLock<mpsc::Sender<Misplaced>>,
     counters: figures::Counters,
@@ -234,6 +236,7 @@ impl Gateway {
             openim: config.openim.as_ref().map(OpenIm::new).transpose()?,
             presence: Presence::default(),
             doors: listeners.iter().map(Listener::door).collect(),
+            proxies: config.gateway.proxy_protocol_from.clone(),
             newcomers: OnceLock::new(),
             counters: figures::Counters::default(),
             moves: OnceLock::new(),
@@ -372,6 +375,11 @@ impl Shared {
     /// The links to the other gateways.
     fn links(&self) -> &Links {
         &self.links.get().expect("set before anything is served").links
+    }
+
+    /// Whether the other end of a connection is a proxy that is believed about its client.
+    fn is_proxy(&self, peer: SocketAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(peer.ip()))
     }
 
     /// How many sessions may begin. Held for moments only.

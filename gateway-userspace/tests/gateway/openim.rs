@@ -446,3 +446,52 @@ async fn a_misplaced_newcomer_can_be_served_where_it_belongs() {
     assert_eq!(&answer, b"HTTP/1.1 101");
     assert_eq!(other.delivered(&other.our_user(), "hi").await, 1);
 }
+
+/// A proxy that is trusted says whose connection it is; from anybody else the same bytes are a bad request.
+#[tokio::test]
+async fn a_trusted_proxy_says_whose_connection_it_is() {
+    let v1 = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 80\r\n".to_vec();
+    let v2 = [
+        &b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..],
+        &[203, 0, 113, 7, 192, 0, 2, 1],
+        &4711u16.to_be_bytes(),
+        &80u16.to_be_bytes(),
+    ]
+    .concat();
+    for trusted in [true, false] {
+        let mut config = config();
+        if trusted {
+            config.gateway.proxy_protocol_from = vec!["127.0.0.0/8".parse().unwrap()];
+        }
+        let mut node = Node::of(config, |_| {});
+        node.start_agent().await;
+        let user = node.our_user();
+        let request = format!(
+            "GET /?sendID={user} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let mut clients = Vec::new();
+        for header in [&v1, &v2, &vec![]] {
+            let mut client = TcpStream::connect(node.clients).await.unwrap();
+            let bytes = [header, request.as_bytes()].concat();
+            // In two pieces, the first of which ends within the header.
+            let (first, second) = bytes.split_at(header.len() / 2 + 1);
+            client.write_all(first).await.unwrap();
+            tokio::task::yield_now().await;
+            client.write_all(second).await.unwrap();
+            let mut answer = [0; 12];
+            within(client.read_exact(&mut answer)).await.unwrap();
+            let expected: &[u8] = if trusted || header.is_empty() { b"HTTP/1.1 101" } else { b"HTTP/1.1 400" };
+            assert_eq!(answer, expected, "{}", header.escape_ascii());
+            clients.push(client);
+        }
+        let agent = node.agent.as_ref().unwrap();
+        within(agent.gateways.following().wait_for(Option::is_some)).await.unwrap();
+        let sessions = within(agent.gateways.sessions(&user)).await;
+        let named =
+            sessions.map(|all| all.iter().filter(|one| one.client == "203.0.113.7:4711".parse().unwrap()).count());
+        if trusted {
+            assert_eq!(named, Ok(2));
+        }
+    }
+}

@@ -5,12 +5,14 @@
 //!   * `packets`: what is sent through it;
 //! * [`path`]: messages there and back, direct, steered and through HAProxy;
 //! * [`swap`]: from a new ring in its file to the kernel steering by it;
+//! * [`fanout`]: one message to many users, next to a plain broadcast server;
 //! * [`idle`]: memory of idle connections;
 //!   * [`crowd`]: many clients, in processes of their own;
 //! * `figures`: medians and tables.
 
 pub mod crowd;
 pub mod dataplane;
+pub mod fanout;
 mod figures;
 pub mod idle;
 mod node;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringsteer_tests::bench::{crowd, dataplane, idle, path, swap};
+use ringsteer_tests::bench::{crowd, dataplane, fanout, idle, path, swap};
 
 /// Benchmarks; each prints medians of several batches
 #[derive(Parser)]
@@ -15,8 +15,11 @@ struct Args {
 #[derive(Subcommand)]
 enum Benchmark {
     #[command(hide = true)]
+    Broadcast(fanout::BroadcastArgs),
+    #[command(hide = true)]
     Crowd(crowd::Args),
     Dataplane(dataplane::Args),
+    Fanout(fanout::Args),
     Idle(idle::Args),
     Path(path::Args),
     Swap(swap::Args),
@@ -24,6 +27,8 @@ enum Benchmark {
 
 fn main() -> ExitCode {
     let result = match Args::parse().benchmark {
+        Benchmark::Broadcast(args) => fanout::serve(&args),
+        Benchmark::Fanout(args) => fanout::run(&args),
         Benchmark::Crowd(args) => crowd::run(&args),
         Benchmark::Idle(args) => idle::run(&args),
         Benchmark::Dataplane(args) => dataplane::run(&args),

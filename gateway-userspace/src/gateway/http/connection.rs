@@ -2,14 +2,17 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::{timeout, timeout_at},
 };
 
-use super::{Body, BodyError, Response};
+use super::{
+    Body, BodyError, Response,
+    proxy::{self, Header},
+};
 use crate::websocket::request::{BadHead, Head, parse_head};
 
 /// How much is read at once, in bytes.
@@ -58,6 +61,25 @@ impl Connection {
     /// A connection just accepted.
     pub(in crate::gateway) fn new(stream: TcpStream, peer: SocketAddr) -> Self {
         Self { stream, unread: BytesMut::new(), peer }
+    }
+
+    /// Reads what a proxy says about its client in front of the first request, within `deadline`. The other end is that
+    /// client from then on.
+    pub(in crate::gateway) async fn proxied(&mut self, deadline: Duration) -> Result<(), Unreadable> {
+        let header = async {
+            loop {
+                match proxy::read(&self.unread) {
+                    Ok(Header::Whole(length, client)) => return Ok::<_, Unreadable>((length, client)),
+                    Ok(Header::None) if !self.unread.is_empty() => return Ok((0, None)),
+                    Ok(_) => self.read().await?,
+                    Err(error) => return Err(Unreadable::Refused(Response::error(400, error))),
+                }
+            }
+        };
+        let (length, client) = timeout(deadline, header).await.map_err(|_| Unreadable::Gone)??;
+        self.unread.advance(length);
+        self.peer = client.unwrap_or(self.peer);
+        Ok(())
     }
 
     /// Reads the head of the next request. For its first byte the client has `first_byte`, from then on `deadline`.

@@ -5,6 +5,7 @@
 
 mod body;
 mod connection;
+mod proxy;
 mod response;
 
 pub(super) use self::{
