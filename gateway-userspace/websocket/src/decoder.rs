@@ -172,8 +172,16 @@ impl Decoder {
     fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Event>, Violation> {
         loop {
             match &mut self.stage {
+                // The usual case: the whole header is here, and there is nothing wrong with it.
+                Stage::Header { length: 0, .. }
+                    if let Ok(Some((header, length))) = FrameHeader::parse(input, self.deflate.is_some())
+                        && header.mask.is_some() =>
+                {
+                    *input = &input[length..];
+                    self.stage = self.begin(header)?;
+                }
                 Stage::Header { bytes, length } => {
-                    // Byte by byte, so that a frame's payload is never taken for its header.
+                    // Byte by byte, so that the first wrong one decides however many came at once.
                     let Some((&byte, rest)) = input.split_first() else { return Ok(None) };
                     *input = rest;
                     bytes[*length] = byte;

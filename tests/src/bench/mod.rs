@@ -1,5 +1,6 @@
 //! Benchmarks.
 //!
+//! * [`codec`]: what a client's messages cost to read, beside another implementation;
 //! * [`dataplane`]: nanoseconds per packet in the kernel program `steer`;
 //!   * `node`: a node in a network namespace of its own, with the programs loaded and nothing attached;
 //!   * `packets`: what is sent through it;
@@ -10,6 +11,7 @@
 //!   * [`crowd`]: many clients, in processes of their own;
 //! * `figures`: medians and tables.
 
+pub mod codec;
 pub mod crowd;
 pub mod dataplane;
 pub mod fanout;

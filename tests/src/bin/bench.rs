@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringsteer_tests::bench::{crowd, dataplane, fanout, idle, path, swap};
+use ringsteer_tests::bench::{codec, crowd, dataplane, fanout, idle, path, swap};
 
 /// Benchmarks; each prints medians of several batches
 #[derive(Parser)]
@@ -14,6 +14,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Benchmark {
+    Codec(codec::Args),
     #[command(hide = true)]
     Broadcast(fanout::BroadcastArgs),
     #[command(hide = true)]
@@ -27,6 +28,7 @@ enum Benchmark {
 
 fn main() -> ExitCode {
     let result = match Args::parse().benchmark {
+        Benchmark::Codec(args) => codec::run(&args),
         Benchmark::Broadcast(args) => fanout::serve(&args),
         Benchmark::Fanout(args) => fanout::run(&args),
         Benchmark::Crowd(args) => crowd::run(&args),
