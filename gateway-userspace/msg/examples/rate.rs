@@ -52,7 +52,7 @@ async fn measure(directory: &Path, fsync: Fsync, senders: usize, round: usize) -
     for _ in 0..senders.min(4) {
         channels.push(Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap());
     }
-    let each = 4000_usize.div_ceil(senders).max(20);
+    let each = if senders == 1 { 200 } else { 4000_usize.div_ceil(senders).max(20) };
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for sender in 0..senders {
