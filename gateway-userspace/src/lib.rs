@@ -6,6 +6,7 @@ pub mod config;
 pub mod control;
 pub mod dataplane;
 pub mod doctor;
+pub mod front;
 pub mod gateway;
 pub mod handoff;
 pub mod inspect;

@@ -5,8 +5,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use ringsteer::{
-    config::{Config, Overrides},
-    control::{self, Answers, Desk, Follower, Gateways, Publication, Request, Served},
+    config::{Config, Overrides, Parameter, Serve, Service},
+    control::{self, Answers, Desk, Follower, Gateways, Publication, Published, Request, Served},
+    front::Front,
     gateway::{Gateway, Limits},
     ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
 };
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
@@ -643,4 +644,237 @@ async fn the_path_of_a_message() {
     within(seen_by_b.close(None)).await.unwrap();
     service.send(&a, &b, "later", "for later").await;
     assert_eq!(service.pull(&b, &conversation).await.last().unwrap().content, "for later".as_bytes());
+}
+
+/// A server of the operator's that is told who is offline: fails at first, then listens.
+struct Webhook {
+    address: SocketAddr,
+    calls: mpsc::UnboundedReceiver<(String, Value)>,
+    task: JoinHandle<()>,
+}
+
+impl Webhook {
+    /// One that answers with these statuses, the last one again and again.
+    async fn start(statuses: &'static [u16]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (tell, calls) = mpsc::unbounded_channel();
+        let task = tokio::spawn(async move {
+            let mut answered = 0;
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                let (head, body) = loop {
+                    stream.read_buf(&mut request).await.unwrap();
+                    let text = String::from_utf8(request.clone()).unwrap();
+                    if let Some((head, body)) = text.split_once("\r\n\r\n")
+                        && let Ok(body) = serde_json::from_str(body)
+                    {
+                        break (head.to_ascii_lowercase(), body);
+                    }
+                };
+                let status = statuses[answered.min(statuses.len() - 1)];
+                answered += 1;
+                let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                let _ = tell.send((head, body));
+            }
+        });
+        Self { address, calls, task }
+    }
+
+    async fn call(&mut self) -> (String, Value) {
+        within(self.calls.recv()).await.unwrap()
+    }
+}
+
+/// A front before the gateways of a fleet.
+struct TestFront {
+    http: SocketAddr,
+    rpc: SocketAddr,
+    subject: Arc<dyn ringsteer::telemetry::Subject>,
+    publish: watch::Sender<Option<Arc<Published>>>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl TestFront {
+    /// It pushes to the address of one of the gateways: nothing steers here, so the others are reached through that one.
+    async fn start(ring: &Ring, to: SocketAddr, webhook: SocketAddr) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let secret = directory.path().join("secret");
+        std::fs::write(&secret, "Jefe\n").unwrap();
+        let text = format!(
+            r#"
+            [node]
+            name = "front"
+            identity = "front:88"
+            interfaces = ["eth0"]
+            [secrets]
+            current = "000102030405060708090a0b0c0d0e0f"
+            [ring]
+            epoch = 1
+            members = [{{ number = 1, identity = "front:88", address = "127.0.0.1" }}]
+            [push]
+            tokens = ["{TOKEN}"]
+            [front]
+            http = "127.0.0.1:0"
+            grpc = "127.0.0.1:0"
+            deadline_ms = 2500
+            webhook_url = "http://{webhook}/offline"
+            webhook_secret_file = "{}"
+            "#,
+            secret.display()
+        );
+        let config = Config::parse(&text, &Overrides::default()).unwrap();
+        let service = Service {
+            name: "push".into(),
+            address: to,
+            parameter: Some(Parameter::try_from("recvID".to_owned()).unwrap()),
+            serve: Serve::Push,
+        };
+        let plain = Service { name: "websocket".into(), serve: Serve::Websocket, ..service.clone() };
+        let published =
+            Published { node: None, address: None, ring: ring.clone(), previous: None, services: vec![plain, service] };
+        let publish = watch::Sender::new(Some(Arc::new(published)));
+        let front = Front::bind(&config, publish.subscribe()).await.unwrap();
+        let (http, rpc) = front.addresses();
+        let (stop, stopped) = oneshot::channel();
+        let subject = front.subject();
+        let task = tokio::spawn(front.serve(async { stopped.await.unwrap_or(()) }));
+        Self { http: http.unwrap(), rpc: rpc.unwrap(), subject, publish, stop, task, _directory: directory }
+    }
+
+    fn figure(&self, line: &str) -> f64 {
+        let text = self.subject.figures().unwrap().to_text();
+        let value = text.lines().find_map(|one| one.strip_prefix(line)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {line} in {text}"))
+    }
+
+    async fn push(&self, authorization: &str, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        let request = format!(
+            "POST /push/batch HTTP/1.1\r\nHost: x\r\n{authorization}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        within(async {
+            let mut stream = TcpStream::connect(self.http).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
+        })
+        .await
+    }
+}
+
+fn statuses(answer: &Value) -> Vec<&str> {
+    answer["results"].as_array().unwrap().iter().map(|result| result["status"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_front_brings_a_message_to_everybody_and_tells_the_webhook_who_was_offline() {
+    let fleet = Fleet::start(26, 3, &[1, 2, 3]).await;
+    let mut webhook = Webhook::start(&[500, 503, 200]).await;
+    let front = TestFront::start(&fleet.ring, fleet.node(1).pushes, webhook.address).await;
+    let online: Vec<String> = (1..=3).map(|number| user_where(owned(&fleet.ring, number))).collect();
+    let mut clients = Vec::new();
+    for (user, number) in online.iter().zip(1..) {
+        clients.push(fleet.node(number).connect(user).await);
+    }
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    let users: Vec<&str> =
+        ["nobody-1"].into_iter().chain(online.iter().map(String::as_str)).chain(["nobody-2"]).collect();
+    let message = json!({ "id": "m-1", "users": users, "text": "to all" });
+    assert_eq!(front.push("", &message).await.0, 401);
+    assert_eq!(front.push("Authorization: Bearer wrong-but-long-enough\r\n", &message).await.0, 401);
+    let (status, answer) = front.push(&token, &message).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(statuses(&answer), ["offline", "delivered", "delivered", "delivered", "offline"]);
+    // The same call until it is heard, and it says who sends it.
+    let (head, body) = webhook.call().await;
+    assert_eq!(body, json!({ "id": "m-1", "users": ["nobody-1", "nobody-2"], "operation": "", "text": "to all" }));
+    assert!(head.starts_with("post /offline ") && head.contains("\r\nringsteer-signature: sha256="), "{head}");
+    let key = |head: &str| head.lines().find(|line| line.starts_with("idempotency-key: ")).unwrap().to_owned();
+    for _ in 0..2 {
+        let (again, same) = webhook.call().await;
+        assert_eq!((key(&again), &same), (key(&head), &body));
+    }
+    // The message once more: nobody gets it twice, and nobody is reported twice.
+    let (_, answer) = front.push(&token, &message).await;
+    assert_eq!(statuses(&answer), ["offline", "delivered", "delivered", "delivered", "offline"]);
+    // Somebody who is online is not reported at all; the next call is that of the next message.
+    let (_, answer) = front.push(&token, &json!({ "users": online, "text": "the second" })).await;
+    assert_eq!(statuses(&answer), ["delivered"; 3]);
+    let channel = tonic::transport::Endpoint::new(format!("http://{}", front.rpc)).unwrap().connect_lazy();
+    let mut openim = MsgGatewayClient::new(channel);
+    let call = |token: bool| {
+        let message = MsgData { server_msg_id: "s-1".into(), content: "the last".into(), ..MsgData::default() };
+        let users = online.iter().cloned().chain(["nobody-3".to_owned()]).collect();
+        let message = OnlineBatchPushOneMsgReq { msg_data: Some(message), push_to_user_i_ds: users };
+        let mut request = Caller::service("op-9").request(message);
+        if token {
+            request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+        }
+        request
+    };
+    let refused = within(openim.super_group_online_batch_push_one_msg(call(false))).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    let results = within(openim.super_group_online_batch_push_one_msg(call(true))).await.unwrap().into_inner();
+    let reached: Vec<usize> = results.single_push_result.iter().map(|one| one.resp.len()).collect();
+    assert_eq!(reached, [1, 1, 1, 0]);
+    let (_, body) = webhook.call().await;
+    let expected = json!({ "id": "server/s-1", "users": ["nobody-3"], "operation": "op-9", "text": "the last" });
+    assert_eq!(body, expected);
+    for client in &mut clients {
+        for expected in ["to all", "the second", "the last"] {
+            assert_eq!(next(client).await, expected, "once each, in order");
+        }
+    }
+    assert!(front.figure("ringsteer_front_answers_total{from=\"owner\"} ") > 0.0);
+    assert!(front.figure("ringsteer_front_answers_total{from=\"another\"} ") > 0.0);
+    assert_eq!(front.figure("ringsteer_front_unauthorized_total "), 3.0);
+    let heard = async {
+        while front.figure("ringsteer_webhook_calls_total{outcome=\"heard\"} ") < 2.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(heard).await;
+    assert_eq!(front.figure("ringsteer_webhook_failures_total "), 2.0);
+    front.stop.send(()).unwrap();
+    within(front.task).await.unwrap();
+    webhook.task.abort();
+}
+
+#[tokio::test]
+async fn the_front_calls_nobody_offline_whom_it_cannot_ask_for() {
+    let fleet = Fleet::start(28, 2, &[1, 2]).await;
+    let mut webhook = Webhook::start(&[200]).await;
+    // Nobody listens there.
+    let nowhere = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let front = TestFront::start(&fleet.ring, nowhere, webhook.address).await;
+    let token = format!("Authorization: Bearer {TOKEN}\r\n");
+    let user = user_where(owned(&fleet.ring, 2));
+    let (status, answer) = front.push(&token, &json!({ "id": "m-1", "users": [user], "text": "hi" })).await;
+    assert_eq!((status, statuses(&answer)), (200, vec!["unknown"]));
+    // The service comes back while the next push is being tried.
+    let message = json!({ "id": "m-1", "users": [user], "text": "hi" });
+    let pushing = front.push(&token, &message);
+    let publishing = async {
+        let before = front.publish.borrow().clone().unwrap();
+        let mut next = (*before).clone();
+        next.services.iter_mut().for_each(|service| service.address = fleet.node(1).pushes);
+        front.publish.send_replace(Some(Arc::new(next)));
+    };
+    let ((_, answer), ()) = tokio::join!(pushing, publishing);
+    assert_eq!(statuses(&answer), ["offline"]);
+    let (_, body) = webhook.call().await;
+    assert_eq!(body["users"], json!([user]));
+    assert!(webhook.calls.is_empty(), "it is told once, and not of what nobody knew");
+    webhook.task.abort();
 }

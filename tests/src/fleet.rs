@@ -29,6 +29,9 @@ pub const DIRECT_PUSH_PORT: u16 = 10_003;
 /// TCP port on which a gateway takes websockets past the steering, at its node's own address.
 pub const DIRECT_WEBSOCKET_PORT: u16 = 10_004;
 
+/// TCP port at which OpenIM's services call a gateway, at its node's own address.
+pub const RPC_PORT: u16 = 10_005;
+
 /// The token that the fleet takes pushes with.
 pub const PUSH_TOKEN: &str = "for-pushes-in-the-lab";
 
@@ -340,7 +343,8 @@ tokens = ["{PUSH_TOKEN}"]
 grpc = "{grpc}"
 
 "#,
-        grpc = options.grpc.map_or(String::new(), |address| address.to_string()),
+        // Where the test does not say, each node's gateway is called at its own address.
+        grpc = options.grpc.unwrap_or_else(|| SocketAddr::new(host.address(options.nodes), RPC_PORT)),
         number = index + 1,
         own = host.address(options.nodes),
         pin_dir = host.pin_dir().display(),

@@ -40,7 +40,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::output::Verdict;
-use crate::{agent, config::Setting, gateway, msg};
+use crate::{agent, config::Setting, front, gateway, msg};
 
 /// Steers websocket connections to the node that owns their user, in the kernel
 #[derive(Debug, Parser)]
@@ -65,6 +65,7 @@ enum Command {
     Gateway(gateway::Args),
     Msg(msg::Args),
     Config(config::Args),
+    Push(front::Args),
     Status(status::Args),
     Who(who::Args),
     Nodes(nodes::Args),
@@ -103,6 +104,7 @@ fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Gateway(args) => runtime.block_on(args.run())?,
         Command::Msg(args) => runtime.block_on(args.run())?,
         Command::Config(args) => return args.run(),
+        Command::Push(args) => runtime.block_on(args.run())?,
         Command::Status(args) => return runtime.block_on(args.run()),
         Command::Who(args) => return runtime.block_on(args.run()),
         Command::Nodes(args) => return runtime.block_on(args.run()),

@@ -13,9 +13,9 @@ use ringsteer_openim::policy::Policy;
 use toml::Spanned;
 
 use super::{
-    Config, DEFAULT_MSG_PATH, DEFAULT_PIN_DIR, DEFAULT_SOCKET, Gateway, MAX_MESSAGE_BYTES, MAX_MSG_BYTES, MAX_NAME,
-    MAX_SOCKET_PATH, Membership, Metrics, Msg, Network, Node, OpenIm, Parameter, Peers, Problem, Push, Secret,
-    SecretSource, Serve, Service, file, service,
+    Config, DEFAULT_MSG_PATH, DEFAULT_PIN_DIR, DEFAULT_SOCKET, Front, Gateway, MAX_MESSAGE_BYTES, MAX_MSG_BYTES,
+    MAX_NAME, MAX_SOCKET_PATH, Membership, Metrics, Msg, Network, Node, OpenIm, Parameter, Peers, Problem, Push,
+    Secret, SecretSource, Serve, Service, Webhook, file, service,
 };
 use crate::push::token::Token;
 use crate::ring::{Epoch, Identity, Member, MemberNumber, NodeAddress, Ring, RingError};
@@ -67,6 +67,7 @@ pub(super) fn config(file: file::File) -> Checked<Config> {
         gateway: gateway(file.gateway)?,
         push: push(file.push)?,
         msg: msg(file.msg)?,
+        front: front(file.front)?,
     })
 }
 
@@ -370,5 +371,38 @@ fn msg(file: file::Msg) -> Checked<Msg> {
         token_file: absolute("token_file", file.token_file)?,
         max_message_bytes: number::<u32>("max_message_bytes", file.max_message_bytes, 128 << 10, 1, MAX_MSG_BYTES)?
             as usize,
+    })
+}
+
+fn front(file: file::Front) -> Checked<Front> {
+    let file::Front { http, grpc, grpc_auth, metrics, service, deadline_ms, webhook_url, .. } = file;
+    let address = |key, address: Option<Spanned<String>>| match address {
+        None => Ok(None),
+        some => listen(key, some, 0),
+    };
+    let url = |text: String| {
+        let url = text.parse::<hyper::Uri>().ok();
+        let good = |url: &hyper::Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
+        url.filter(good).ok_or(Problem::WebhookUrl(text))
+    };
+    let webhook_url = webhook_url.filter(|url| !url.get_ref().is_empty());
+    let webhook = Webhook {
+        url: webhook_url.map(|text| located(text, url)).transpose()?,
+        token_file: absolute("webhook_token_file", file.webhook_token_file)?,
+        secret_file: absolute("webhook_secret_file", file.webhook_secret_file)?,
+        attempts: number("webhook_attempts", file.webhook_attempts, 8, 1, 100)?,
+        timeout: Duration::from_millis(
+            number::<u32>("webhook_timeout_ms", file.webhook_timeout_ms, 5000, 10, 60_000)?.into(),
+        ),
+        queue: number::<u32>("webhook_queue", file.webhook_queue, 10_000, 1, 1_000_000)? as usize,
+    };
+    Ok(Front {
+        http: address("http", http)?,
+        grpc: address("grpc", grpc)?,
+        grpc_auth,
+        metrics: listen("metrics", metrics, 9602)?,
+        service: service.map(|name| located(name, service::name)).transpose()?,
+        deadline: Duration::from_millis(number::<u32>("deadline_ms", deadline_ms, 8000, 100, 60_000)?.into()),
+        webhook,
     })
 }

@@ -11,7 +11,7 @@ use std::{
 
 use ringsteer_ebpf::layout::service::{MAX_PARAMETER, MAX_SERVICES};
 
-use super::{MAX_CONFIG_BYTES, MAX_NAME, MAX_SOCKET_PATH, Source};
+use super::{MAX_CONFIG_BYTES, MAX_NAME, MAX_SOCKET_PATH, Source, front::MAX_WEBHOOK_SECRET};
 use crate::ring::{IdentityError, MemberNumberError, NodeAddressError, RingError};
 
 /// The configuration cannot be used: where, what is wrong, and how to mend it. Trying again without a change will not
@@ -185,6 +185,12 @@ pub enum Problem {
     /// A file without a secret.
     #[error("{} must hold a secret, on one line of at most 4096 bytes", .0.display())]
     EmptySecret(PathBuf),
+    /// Not a place where a webhook can be.
+    #[error("the webhook's url {0:?} must be one such as \"https://notify.example/offline\"")]
+    WebhookUrl(String),
+    /// Not a secret to sign with.
+    #[error("the secret of a webhook is 1 to {MAX_WEBHOOK_SECRET} bytes")]
+    WebhookSecret,
     /// The programs would attach nowhere.
     #[error("`interfaces` is empty; list those on which clients and nodes reach this one, such as [\"eth0\"]")]
     NoInterfaces,

@@ -31,6 +31,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) msg: Msg,
     pub(super) openim: Option<Spanned<OpenIm>>,
+    #[serde(default)]
+    pub(super) front: Front,
 }
 
 /// The same file as the message service reads it. What is for others may be there, or not.
@@ -49,8 +51,27 @@ pub(super) struct MsgFile {
     gateway: Option<IgnoredAny>,
     push: Option<IgnoredAny>,
     openim: Option<IgnoredAny>,
+    front: Option<IgnoredAny>,
     #[serde(default)]
     pub(super) msg: Msg,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Front {
+    pub(super) http: Option<Spanned<String>>,
+    pub(super) grpc: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) grpc_auth: GrpcAuth,
+    pub(super) metrics: Option<Spanned<String>>,
+    pub(super) service: Option<Spanned<String>>,
+    pub(super) deadline_ms: Option<Spanned<i64>>,
+    pub(super) webhook_url: Option<Spanned<String>>,
+    pub(super) webhook_token_file: Option<Spanned<PathBuf>>,
+    pub(super) webhook_secret_file: Option<Spanned<PathBuf>>,
+    pub(super) webhook_attempts: Option<Spanned<i64>>,
+    pub(super) webhook_timeout_ms: Option<Spanned<i64>>,
+    pub(super) webhook_queue: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize)]

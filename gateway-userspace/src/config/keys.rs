@@ -24,6 +24,7 @@ pub(super) const TABLES: &[KnownTable] = &[
     ("metrics", keys::<file::Metrics>),
     ("gateway", keys::<file::Gateway>),
     ("push", keys::<file::Push>),
+    ("front", keys::<file::Front>),
     ("msg", keys::<file::Msg>),
     ("openim", keys::<file::OpenIm>),
 ];

@@ -8,7 +8,7 @@
 //! | `file` | the shape of the file, and where each value stands |
 //! | `check` | from that shape to a [`Config`] |
 //! | `error` | everything that can be wrong |
-//! | `membership`, `msg`, `network`, `openim`, `push`, `secret`, `service` | the types of those tables |
+//! | `front`, `membership`, `msg`, `network`, `openim`, `push`, `secret`, `service` | the types of those tables |
 //! | `overrides` | what the environment and the command line say instead |
 //! | `keys` | which keys there are to set |
 //! | `shown` | the configuration in force, with where it comes from |
@@ -18,6 +18,7 @@
 mod check;
 mod error;
 mod file;
+mod front;
 mod keys;
 mod membership;
 mod msg;
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use self::{
     error::{ConfigError, Problem},
+    front::{Front, Webhook},
     membership::{Etcd, Kubernetes, KubernetesMode, Login, Membership, NewRing, Tls},
     msg::{FsyncPolicy, Msg},
     network::{Network, NotANetwork},
@@ -104,6 +106,8 @@ pub struct Config {
     pub msg: Msg,
     /// What our gateway needs for OpenIM's clients; there if a service serves them.
     pub openim: Option<OpenIm>,
+    /// How the front before the gateways takes messages.
+    pub front: Front,
     current: SecretSource,
     previous: Option<SecretSource>,
     ring: Option<Ring>,

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, ConfigError, Etcd, Gateway, Kubernetes, Login, Membership, Metrics, Msg, NewRing, Node, OpenIm, Overrides,
-    Peers, Push, Service, Source, Tls, read, secret::SecretSource,
+    Config, ConfigError, Etcd, Front, Gateway, Kubernetes, Login, Membership, Metrics, Msg, NewRing, Node, OpenIm,
+    Overrides, Peers, Push, Service, Source, Tls, Webhook, read, secret::SecretSource,
 };
 use crate::ring::Member;
 
@@ -106,6 +106,7 @@ impl Config {
             push,
             msg,
             openim,
+            front,
             current,
             previous,
             ring: _,
@@ -128,6 +129,7 @@ impl Config {
             ("gateway", gateway_rows(gateway)),
             ("push", push_rows(push)),
             ("msg", msg_rows(msg)),
+            ("front", front_rows(front)),
         ];
         rows.extend(openim.as_ref().map(|openim| ("openim", openim_rows(openim))));
         rows
@@ -299,6 +301,26 @@ fn msg_rows(msg: &Msg) -> Rows {
         ("push_token_file", push_token_file.as_ref().and_then(some)),
         ("token_file", token_file.as_ref().and_then(some)),
         ("max_message_bytes", some(max_message_bytes)),
+    ]
+}
+
+fn front_rows(front: &Front) -> Rows {
+    let Front { http, grpc, grpc_auth, metrics, service, deadline, webhook } = front;
+    let Webhook { url, token_file, secret_file, attempts, timeout, queue } = webhook;
+    let address = |address: &Option<_>| some(address.map_or(String::new(), |a: std::net::SocketAddr| a.to_string()));
+    vec![
+        ("http", address(http)),
+        ("grpc", address(grpc)),
+        ("grpc_auth", some(grpc_auth)),
+        ("metrics", address(metrics)),
+        ("service", service.as_ref().and_then(some)),
+        ("deadline_ms", some(deadline.as_millis() as u64)),
+        ("webhook_url", some(url.as_ref().map_or(String::new(), |url| url.to_string()))),
+        ("webhook_token_file", token_file.as_ref().and_then(some)),
+        ("webhook_secret_file", secret_file.as_ref().and_then(some)),
+        ("webhook_attempts", some(attempts)),
+        ("webhook_timeout_ms", some(timeout.as_millis() as u64)),
+        ("webhook_queue", some(queue)),
     ]
 }
 

@@ -94,6 +94,9 @@ impl Subject {
 /// What is in most private files.
 const SECRET: &str = "a fleet secret";
 
+/// What the file with tokens is called.
+const TOKENS: &str = "the tokens for pushing";
+
 // === impl Node ===
 
 impl Node {
@@ -103,6 +106,7 @@ impl Node {
         let services =
             config.services.iter().map(|one| Service { name: one.name.clone(), address: one.address }).collect();
         let secrets = config.secret_files().map(|path| PrivateFile { path: path.to_owned(), what: SECRET });
+        let tokens = config.push.token_file().map(|path| PrivateFile { path: path.to_owned(), what: TOKENS });
         Self {
             identity: node.identity.as_str().to_owned(),
             address: node.address.map(|address| address.ip()),
@@ -112,7 +116,7 @@ impl Node {
             peer_port: config.peers.port,
             services,
             members: config.ring().map(members_of).unwrap_or_default(),
-            private_files: secrets.chain(of_membership(&config.membership)).collect(),
+            private_files: secrets.chain(tokens).chain(of_membership(&config.membership)).collect(),
         }
     }
 

@@ -87,7 +87,7 @@ fn hkdf(salt: &[u8], secret: &[u8], label: &[u8]) -> [u8; 32] {
 }
 
 /// HMAC (RFC 2104) with SHA-256. The key must not be longer than a block.
-fn hmac(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn hmac(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
     let mut padded = [0; BLOCK];
     padded[..key.len()].copy_from_slice(key);
     let mut inner = Sha256::new_with_prefix(padded.map(|byte| byte ^ 0x36));

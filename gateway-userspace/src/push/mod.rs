@@ -7,11 +7,15 @@
 //! | `places` | who may have sessions of a user |
 //! | `memory` | which pushes have been made, so that a repeat does no harm |
 //! | `token` | who may push |
+//! | `batch` | what a push to many users looks like in JSON |
+//! | `openim` | OpenIM's messages as pushes |
 //!
 //! All of it is pure. The sockets are in `gateway/push`, and those of the stateless front in `front`.
 #![forbid(unsafe_code)]
 
+pub mod batch;
 pub mod memory;
+pub mod openim;
 mod outcome;
 pub mod places;
 pub mod round;

@@ -90,6 +90,9 @@ fn every_container_reads_a_good_configuration() -> Result<()> {
             assert_eq!(served, kustomization != "overlays/steer-only");
             if served {
                 assert_eq!(config.metrics.gateway, everywhere(9601));
+                // Where the secret is mounted, and nobody pushes without.
+                let token_file = config.push.token_file().context("no tokens")?;
+                assert_eq!(token_file, std::path::Path::new("/etc/ringsteer-secret/push-token"));
             }
         }
     }

@@ -108,6 +108,14 @@ fn the_secret_in_the_manifests_is_none() -> Result<()> {
     );
     let error = Config::parse(&config, &Overrides::default())?.secrets().expect_err("a secret was taken").to_string();
     ensure!(error.contains("32 hexadecimal digits"), "{error}");
+
+    let token = find(&objects, "Secret", "ringsteer")?["stringData"]["push-token"].clone();
+    std::fs::write(file.path(), token.as_str().context("there is no token")?)?;
+    let push = format!("[push]\ntoken_file = {:?}\n[ring]", file.path());
+    let config = config.replace("[ring]", &push);
+    let error =
+        Config::parse(&config, &Overrides::default())?.push.tokens().expect_err("a token was taken").to_string();
+    ensure!(error.contains("a token for pushing is"), "{error}");
     Ok(())
 }
 

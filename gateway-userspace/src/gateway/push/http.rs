@@ -5,10 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{
-    Push,
-    batch::{Batch, result},
-};
+use super::Push;
 use crate::{
     gateway::{
         Shared,
@@ -17,6 +14,7 @@ use crate::{
     },
     push::{
         Outcome,
+        batch::{Batch, MAX_BATCH, MAX_ID, good_id, result, says_text},
         round::{MAX_HOPS, Wanted},
     },
     ring::Identity,
@@ -32,12 +30,6 @@ const BATCH_PATH: &[u8] = b"/push/batch";
 
 /// With the value `no`, a push is for this node's own sessions only.
 const FORWARD: &str = "Ringsteer-Forward";
-
-/// Largest body of a push to many users, in bytes.
-const MAX_BATCH: usize = 4 << 20;
-
-/// Longest id, in bytes.
-pub(super) const MAX_ID: usize = 128;
 
 /// Serves the connection to its end.
 pub(in crate::gateway) async fn serve(mut connection: Connection, parameter: Arc<str>, shared: Arc<Shared>) {
@@ -170,8 +162,21 @@ async fn push_to_many(
     tracing::debug!("push for {} users", users.len());
     let results: Vec<_> =
         users.iter().zip(&outcomes).map(|(user, outcome)| result(user, outcome, config.online)).collect();
-    let ring = shared.published().map(|published| published.ring.name());
-    Response::new(200, json!({ "node": shared.node, "owner": owner.to_string(), "ring": ring, "results": results }))
+    let published = shared.published();
+    let ring = published.as_ref().map(|published| published.ring.name());
+    // Who answers, as the ring calls it: by that a pusher sees whether it has come to the owner itself.
+    let member = published.and_then(|published| {
+        let member = published.ring.member(published.node?)?;
+        Some(member.identity.to_string())
+    });
+    let body = json!({
+        "node": shared.node,
+        "member": member,
+        "owner": owner.to_string(),
+        "ring": ring,
+        "results": results,
+    });
+    Response::new(200, body)
 }
 
 /// The name that makes a push one push however often it is sent, if the pusher gives one.
@@ -181,18 +186,13 @@ fn message_id(head: &Head<'_>) -> Result<Option<String>, String> {
     if named.next().is_some_and(|other| other != id) {
         return Err("the push has two ids; send one, as Ringsteer-Message-Id or as Idempotency-Key".into());
     }
-    let good = (1..=MAX_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
-    let id = str::from_utf8(id).ok().filter(|_| good);
+    let id = str::from_utf8(id).ok().filter(|id| good_id(id));
     id.map(|id| Some(id.to_owned())).ok_or_else(|| format!("an id is 1 to {MAX_ID} characters without spaces"))
 }
 
 /// Text, if the pusher says so and it is.
 fn kind(head: &Head<'_>, body: &Bytes) -> Kind {
-    let says_text = head.header("Content-Type").next().is_some_and(|value| {
-        let media_type = value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-        media_type.eq_ignore_ascii_case(b"application/json")
-            || media_type.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"text/"))
-    });
+    let says_text = head.header("Content-Type").next().is_some_and(says_text);
     if says_text && str::from_utf8(body).is_ok() { Kind::Text } else { Kind::Binary }
 }
 

@@ -3,7 +3,6 @@
 //! | file | subject |
 //! |---|---|
 //! | `http` | `POST /push`, the way in that the kernel steers |
-//! | `batch` | what a push to many users looks like in JSON |
 //! | `deliver` | one push to many users, from its first look to its outcomes |
 //! | `forward` | asking other gateways, and being asked |
 //! | `rpc` | OpenIM's `msgGateway` service |
@@ -13,7 +12,6 @@
 //! What is decided, the pure `crate::push` decides.
 
 mod ask;
-mod batch;
 mod deliver;
 mod forward;
 mod http;

@@ -6,7 +6,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use prost::Message as _;
 use ringsteer_openim_rpc::{
     Caller, ErrorCodes, Former, RpcError,
     msggateway::{
@@ -26,11 +25,9 @@ use super::Push;
 use crate::{
     gateway::Shared,
     push::{
-        Outcome,
+        Outcome, openim,
         round::{MAX_HOPS, Wanted},
     },
-    session::message::Message,
-    websocket::decoder::Kind,
 };
 
 /// Calls that one connection may have open.
@@ -45,9 +42,6 @@ const MAX_USERS: usize = 10_000;
 /// As OpenIM calls somebody who is there, and somebody who is not.
 const ONLINE: i32 = 1;
 const OFFLINE: i32 = 0;
-
-/// What a platform is told that could not be reached.
-const NOT_DELIVERED: i64 = -1;
 
 /// The service.
 #[derive(Clone)]
@@ -95,36 +89,14 @@ impl Rpc {
         let message = message.ok_or_else(|| RpcError::arguments("a push brings a message"))?;
         let pushes = &self.0.pushes;
         let push = Push {
-            id: id_of(&message),
+            id: openim::id_of(&message),
             users: users.iter().map(|user| Wanted { user: user.clone().into_bytes(), except: vec![] }).collect(),
-            message: self.0.message_of(message, caller.operation_id),
+            message: openim::message_of(message, caller.operation_id, pushes.plain),
             via: vec![],
             hops: MAX_HOPS,
             patience: pushes.config.deadline,
         };
         Ok(self.0.push(push).outcomes().await)
-    }
-}
-
-/// A message that is sent again is the same push.
-pub(super) fn id_of(message: &MsgData) -> Option<String> {
-    let MsgData { server_msg_id, client_msg_id, send_id, .. } = message;
-    match (server_msg_id.as_str(), client_msg_id.as_str()) {
-        ("", "") => None,
-        ("", client) => Some(format!("client {client} of {send_id}")),
-        (server, _) => Some(format!("server {server}")),
-    }
-}
-
-impl Shared {
-    /// A message as sessions get it: OpenIM's clients in the envelope of a push, plain ones its content.
-    fn message_of(&self, message: MsgData, operation: String) -> Message {
-        if self.pushes.plain {
-            let kind = if str::from_utf8(&message.content).is_ok() { Kind::Text } else { Kind::Binary };
-            return Message::of_operation(kind, message.content, operation);
-        }
-        let data = ringsteer_openim::message::pushed(message).encode_to_vec();
-        Message::of_operation(Kind::Binary, data.into(), operation)
     }
 }
 
@@ -139,7 +111,7 @@ fn platforms(user: &str, outcome: &Outcome) -> Vec<SingleMsgToUserPlatform> {
         Outcome::Delivered(reached) => reached.iter().map(|reached| one(0, reached.platform)).collect(),
         Outcome::Offline => vec![],
         // Nobody knows whether the user is there. That much is said, and that no phone was reached.
-        Outcome::Unknown => vec![one(NOT_DELIVERED, 0)],
+        Outcome::Unknown => vec![one(openim::NOT_DELIVERED, 0)],
     }
 }
 

@@ -8,12 +8,17 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
-use super::http::MAX_ID;
-use crate::{
-    push::{OnlineRule, Outcome},
-    session::message::Message,
-    websocket::decoder::Kind,
-};
+use super::{OnlineRule, Outcome};
+use crate::{session::message::Message, websocket::decoder::Kind};
+
+/// Longest id, in bytes.
+pub const MAX_ID: usize = 128;
+
+/// Largest body of a push to many users, in bytes.
+pub const MAX_BATCH: usize = 4 << 20;
+
+/// Largest message, in bytes.
+pub const MAX_MESSAGE: usize = 256 << 10;
 
 /// Most users of one batch.
 const MAX_USERS: usize = 10_000;
@@ -26,15 +31,18 @@ const MAX_OPERATION: usize = 256;
 
 /// A push to many users.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Batch {
-    pub(super) id: Option<String>,
-    pub(super) users: Vec<String>,
-    pub(super) message: Message,
+pub struct Batch {
+    /// What makes a repeat the same push.
+    pub id: Option<String>,
+    /// Whom to.
+    pub users: Vec<String>,
+    /// What.
+    pub message: Message,
 }
 
 /// Why it is none. The pusher's fault.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BadBatch {
+pub enum BadBatch {
     /// No JSON of that shape.
     #[error(
         "the body is no push: {0}; send {{\"users\": [\"alice\"], \"text\": \"hello\"}}, or `data` in base64 for `text`"
@@ -73,7 +81,7 @@ struct Body {
 
 /// What became of the push to one of the users.
 #[derive(Debug, Serialize)]
-pub(super) struct BatchResult<'a> {
+pub struct BatchResult<'a> {
     user: &'a str,
     /// `delivered`, `offline` or `unknown`.
     status: &'static str,
@@ -87,7 +95,7 @@ pub(super) struct BatchResult<'a> {
 
 impl BadBatch {
     /// The HTTP status that tells the pusher.
-    pub(super) fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         if matches!(self, Self::TooLarge(_)) { 413 } else { 400 }
     }
 }
@@ -96,7 +104,10 @@ impl BadBatch {
 
 impl Batch {
     /// The batch in a request's body; its message has at most `max` bytes.
-    pub(super) fn read(body: &[u8], max: usize) -> Result<Self, BadBatch> {
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn read(body: &[u8], max: usize) -> Result<Self, BadBatch> {
         let Body { id, users, text, data, operation } = serde_json::from_slice(body)?;
         if users.is_empty() || users.len() > MAX_USERS {
             return Err(BadBatch::Users(users.len()));
@@ -104,8 +115,7 @@ impl Batch {
         if !users.iter().all(|user| (1..=MAX_USER).contains(&user.len())) {
             return Err(BadBatch::User);
         }
-        let good = |id: &String| (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-        if !id.as_ref().is_none_or(good) || operation.len() > MAX_OPERATION {
+        if !id.as_ref().is_none_or(|id| good_id(id)) || operation.len() > MAX_OPERATION {
             return Err(BadBatch::Name);
         }
         let (kind, payload) = match (text, data) {
@@ -120,8 +130,20 @@ impl Batch {
     }
 }
 
+/// Whether a push can be called so.
+pub fn good_id(id: &str) -> bool {
+    (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether a `Content-Type` calls its content text.
+pub fn says_text(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    media_type.eq_ignore_ascii_case(b"application/json")
+        || media_type.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"text/"))
+}
+
 /// What is answered for one user.
-pub(super) fn result<'a>(user: &'a str, outcome: &Outcome, rule: OnlineRule) -> BatchResult<'a> {
+pub fn result<'a>(user: &'a str, outcome: &Outcome, rule: OnlineRule) -> BatchResult<'a> {
     let platforms = outcome.reached().iter().map(|reached| reached.platform).collect();
     BatchResult { user, status: outcome.name(), platforms, online_push: rule.is_online(outcome) }
 }
