@@ -11,7 +11,11 @@
 mod etcd;
 mod kubernetes;
 
-use std::{io::ErrorKind, path::PathBuf};
+use std::{
+    io::ErrorKind,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use ringsteer::{control, ring::Ring};
@@ -54,6 +58,9 @@ const ARRIVING: usize = 24;
 /// The node that joins later. The first one is the edge.
 const LATE: usize = 2;
 
+/// How long sessions may take to follow a ring.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// The node that dies.
 const DEAD: usize = 1;
 
@@ -85,6 +92,7 @@ fn live_by<S: Store>(family: Family) -> Result<()> {
     store.set_nodes(&lab, &[0, 1, LATE])?;
     let grown = agreed(&fleet, &store, &[0, 1, LATE]).context("when a node had joined")?;
     ensure!(grown.epoch() > first.epoch());
+    users.follow(&fleet, &grown).context("when a node had joined")?;
     users.arrive(&fleet, &grown).context("when a node had joined")?;
     ensure!(users.held.iter().any(|held| held.node == LATE), "nobody arrived at the new node");
     users.all_live().context("when a node had joined")?;
@@ -180,6 +188,14 @@ fn holders(fleet: &Fleet<'_>, user: &str) -> Result<Vec<usize>> {
     Ok(holders)
 }
 
+/// The node that owns the user by `ring`.
+fn node_of(fleet: &Fleet<'_>, family: Family, ring: &Ring, user: &str) -> Result<usize> {
+    let owner = ring.owner(user.as_bytes());
+    (0..fleet.lab.nodes().len())
+        .find(|&node| fleet.lab.node(node).address(family) == owner.address.ip())
+        .context("the owner is none of the nodes")
+}
+
 /// Users with a connection.
 struct Users {
     family: Family,
@@ -199,14 +215,27 @@ impl Users {
     fn arrive(&mut self, fleet: &Fleet<'_>, ring: &Ring) -> Result<()> {
         for index in self.held.len()..self.held.len() + ARRIVING {
             let user = format!("user-{index}-{}", ring.epoch());
-            let owner = ring.owner(user.as_bytes());
-            let node = (0..fleet.lab.nodes().len())
-                .find(|&node| fleet.lab.node(node).address(self.family) == owner.address.ip())
-                .context("the owner is none of the nodes")?;
+            let node = node_of(fleet, self.family, ring, &user)?;
             let probe = fleet.lab.client(0).run(|| Probe::open(fleet.websocket(), &user, Options::default()))?;
             let holders = holders(fleet, &user)?;
             ensure!(holders == [node], "{user} belongs to node {node} and is at {holders:?}");
             self.held.push(Held { user, node, probe });
+        }
+        Ok(())
+    }
+
+    /// Those who have another owner by `ring` are moved to it.
+    fn follow(&mut self, fleet: &Fleet<'_>, ring: &Ring) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        for held in &mut self.held {
+            held.node = node_of(fleet, self.family, ring, &held.user)?;
+            loop {
+                let holders = holders(fleet, &held.user)?;
+                if holders == [held.node] {
+                    break;
+                }
+                ensure!(Instant::now() < deadline, "{} belongs to node {}, is at {holders:?}", held.user, held.node);
+            }
         }
         Ok(())
     }
