@@ -7,6 +7,7 @@
 //! | [`groups`] | who is in which group, for the embedded message service; ours |
 //! | [`caller`] | who calls, in the metadata |
 //! | [`error`] | errors with OpenIM's numbers: how they stand in a status, and the layer that puts them on the wire |
+//! | [`server`] | what their servers have in common |
 //! | [`former`] | the same services under the names they had until OpenIM 3.6 |
 //!
 //! Messages that clients know as well are those of `ringsteer_openim::message`: one type from a client's frame to the
@@ -16,6 +17,7 @@
 pub mod caller;
 pub mod error;
 pub mod former;
+pub mod server;
 
 /// The message service: `openim.msg.msg`.
 #[allow(missing_docs, clippy::all, reason = "made from proto/openim/msg_service.proto, where everything is explained")]

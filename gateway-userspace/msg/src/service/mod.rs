@@ -12,12 +12,12 @@ mod groups;
 mod messages;
 mod receipts;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
-use ringsteer_openim_rpc::{ErrorCodes, Former, groups::groups_server::GroupsServer, msg::msg_server::MsgServer};
+use ringsteer_openim_rpc::{Former, groups::groups_server::GroupsServer, msg::msg_server::MsgServer, server::server};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Status, transport::Server};
+use tonic::{Request, Status};
 
 use crate::{
     book::{Limits, Reader, Refusal},
@@ -60,12 +60,7 @@ impl Service {
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), tonic::transport::Error> {
         let messages = MsgServer::new(self.clone()).max_encoding_message_size(MAX_ANSWER_BYTES);
-        Server::builder()
-            .max_concurrent_streams(MAX_STREAMS)
-            .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .tcp_nodelay(true)
-            .layer(ErrorCodes)
+        server(MAX_STREAMS)
             .add_service(Former(messages.clone()))
             .add_service(messages)
             .add_service(GroupsServer::new(self))

@@ -1,9 +1,9 @@
 //! OpenIM's `msgGateway` service, as much of it as pushing needs, under both names that it has had.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ringsteer_openim_rpc::{
-    Caller, ErrorCodes, Former, RpcError,
+    Caller, Former, RpcError,
     msggateway::{
         GetUsersOnlineStatusReq, GetUsersOnlineStatusResp, KickUserOfflineReq, KickUserOfflineResp,
         MultiTerminalLoginCheckReq, MultiTerminalLoginCheckResp, OnlineBatchPushOneMsgReq, OnlineBatchPushOneMsgResp,
@@ -11,10 +11,11 @@ use ringsteer_openim_rpc::{
         msg_gateway_server::{MsgGateway, MsgGatewayServer},
     },
     sdkws::MsgData,
+    server::{authorization, server},
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status as RpcStatus, transport::Server};
+use tonic::{Request, Response, Status as RpcStatus};
 
 use crate::{
     config::{GrpcAuth, Serve},
@@ -43,12 +44,7 @@ struct Rpc(Arc<Shared>);
 pub(in crate::front) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let stopping = shared.stopping.clone();
     let service = MsgGatewayServer::new(Rpc(shared)).max_decoding_message_size(MAX_CALL);
-    let served = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .tcp_nodelay(true)
-        .layer(ErrorCodes)
+    let served = server(MAX_STREAMS)
         .add_service(Former(service.clone()))
         .add_service(service)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping.cancelled())
@@ -61,9 +57,7 @@ pub(in crate::front) async fn serve(listener: TcpListener, shared: Arc<Shared>) 
 impl Rpc {
     fn admit<T>(&self, request: &Request<T>) -> Result<Caller, RpcStatus> {
         if self.0.config.grpc_auth == GrpcAuth::Token {
-            let mut shown = request.metadata().get_all("authorization").iter();
-            let one = shown.next().filter(|_| shown.next().is_none());
-            self.0.tokens.check(one.map(|value| value.as_bytes())).map_err(|unauthorized| {
+            self.0.tokens.check(authorization(request)).map_err(|unauthorized| {
                 self.0.counters.unauthorized();
                 RpcStatus::unauthenticated(unauthorized.to_string())
             })?;

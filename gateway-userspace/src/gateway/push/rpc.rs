@@ -4,10 +4,10 @@
 //! OpenIM's own services show no token. Where they are to call, `grpc_auth = "none"` says that something else keeps
 //! strangers away.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ringsteer_openim_rpc::{
-    Caller, ErrorCodes, Former, RpcError,
+    Caller, Former, RpcError,
     msggateway::{
         GetUsersOnlineStatusReq, GetUsersOnlineStatusResp, KickUserOfflineReq, KickUserOfflineResp,
         MultiTerminalLoginCheckReq, MultiTerminalLoginCheckResp, OnlineBatchPushOneMsgReq, OnlineBatchPushOneMsgResp,
@@ -16,10 +16,11 @@ use ringsteer_openim_rpc::{
         msg_gateway_server::{MsgGateway, MsgGatewayServer},
     },
     sdkws::MsgData,
+    server::{authorization, server},
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Request, Response, Status};
 
 use super::Push;
 use crate::{
@@ -51,12 +52,7 @@ struct Rpc(Arc<Shared>);
 pub(in crate::gateway) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let stopping = shared.stopping.clone();
     let service = MsgGatewayServer::new(Rpc(shared)).max_decoding_message_size(MAX_CALL);
-    let served = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .tcp_nodelay(true)
-        .layer(ErrorCodes)
+    let served = server(MAX_STREAMS)
         .add_service(Former(service.clone()))
         .add_service(service)
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping.cancelled())
@@ -71,9 +67,7 @@ impl Rpc {
     fn admit<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         let pushes = &self.0.pushes;
         if pushes.config.grpc_auth == crate::config::GrpcAuth::Token {
-            let mut shown = request.metadata().get_all("authorization").iter();
-            let one = shown.next().filter(|_| shown.next().is_none());
-            pushes.authorize(one.map(|value| value.as_bytes())).map_err(|unauthorized| {
+            pushes.authorize(authorization(request)).map_err(|unauthorized| {
                 self.0.counters.push_unauthorized();
                 Status::unauthenticated(unauthorized.to_string())
             })?;
