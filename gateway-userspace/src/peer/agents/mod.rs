@@ -19,7 +19,7 @@ use super::{
     agreement::LinkStatus,
     counters::{Counts, Way},
     key::LinkKeys,
-    message::{Answer, Hello, Message, PROTOCOL, Question, State},
+    message::{Answer, Hello, Incarnation, Message, Question, State},
     network::{Dialled, OpenLinks, OpenPlace, Part, Shared, Speech, Tasks, Why, clock_ms},
     view::View,
 };
@@ -155,17 +155,8 @@ impl Speech for Agents {
     const LISTEN_FIRST: bool = false;
     type Part = AgentLink;
 
-    fn hello(shared: &Shared<Self>) -> Hello {
-        let member = shared.view.borrow().member.clone();
-        let (identity, number) = member.map(|(identity, number)| (identity.to_string(), number)).unzip();
-        Hello {
-            protocol: PROTOCOL,
-            version: env!("CARGO_PKG_VERSION").into(),
-            identity,
-            number,
-            clock_ms: clock_ms(),
-            incarnation: None,
-        }
+    fn incarnation(&self) -> Option<Incarnation> {
+        None
     }
 
     async fn open(shared: &Arc<Shared<Self>>, peer: NodeAddress, way: Way, hello: Hello) -> Result<AgentLink, Why> {
@@ -199,7 +190,7 @@ impl Speech for Agents {
 impl AgentLink {
     /// How we are.
     fn state(&self) -> Message {
-        let Hello { identity, number, clock_ms, .. } = Agents::hello(&self.shared);
+        let Hello { identity, number, clock_ms, .. } = self.shared.hello();
         let (agent, gateway) = *self.rings.borrow();
         let uptime_ms = self.shared.speech.started.elapsed().as_millis() as u64;
         Message::State(State { identity, number, agent, gateway, uptime_ms, clock_ms })

@@ -14,7 +14,7 @@ use tokio::{
 use super::*;
 use crate::{
     config::{Secret, Secrets},
-    peer::{counters::Way, key::Between},
+    peer::{counters::Way, key::Between, message::PROTOCOL},
     ring::{Epoch, fixtures},
 };
 

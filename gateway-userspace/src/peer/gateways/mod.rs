@@ -56,7 +56,7 @@ pub use super::message::Incarnation;
 use super::{
     counters::{Counts, Way},
     key::LinkKeys,
-    message::{Hello, PROTOCOL},
+    message::Hello,
     network::{Dialled, OpenLinks, Shared, Speech, Tasks, Why, clock_ms},
     view::View,
 };
@@ -257,17 +257,8 @@ impl Speech for Gateways {
     const LISTEN_FIRST: bool = true;
     type Part = LinkPart;
 
-    fn hello(shared: &Shared<Self>) -> Hello {
-        let member = shared.view.borrow().member.clone();
-        let (identity, number) = member.map(|(identity, number)| (identity.to_string(), number)).unzip();
-        Hello {
-            protocol: PROTOCOL,
-            version: env!("CARGO_PKG_VERSION").into(),
-            identity,
-            number,
-            clock_ms: clock_ms(),
-            incarnation: Some(shared.speech.incarnation),
-        }
+    fn incarnation(&self) -> Option<Incarnation> {
+        Some(self.incarnation)
     }
 
     async fn open(shared: &Arc<Shared<Self>>, peer: NodeAddress, way: Way, hello: Hello) -> Result<LinkPart, Why> {

@@ -145,7 +145,7 @@ fn admit<S: Speech>(
 
 async fn answer<S: Speech>(stream: TcpStream, address: NodeAddress, place: HalfOpenPlace, shared: Arc<Shared<S>>) {
     let keys = Arc::clone(&shared.keys.borrow());
-    let link = Link::answer((*keys).clone(), S::hello(&shared));
+    let link = Link::answer((*keys).clone(), shared.hello());
     let ended = talk::run(stream, link, address, Way::In, &shared, Some(place)).await;
     tracing::debug!("link from {address}: {}", ended.why);
 }

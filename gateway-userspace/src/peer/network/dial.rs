@@ -103,7 +103,7 @@ async fn attempt<S: Speech>(
         Err(_) => return failed("unreachable", format!("cannot connect to port {}: no answer", shared.port)),
     };
     // Only now: a handshake begins with the making of keys, and many nodes may be out of reach.
-    match Link::dial(keys[key % keys.len()], S::hello(shared)) {
+    match Link::dial(keys[key % keys.len()], shared.hello()) {
         Ok(link) => {
             let ended = talk::run(stream, link, to, Way::Out, shared, None).await;
             (ended.opened, Dialled { error: ended.why.to_string(), refused: false })

@@ -26,7 +26,12 @@ pub(super) use self::{
     speech::{Dialled, Part, Speech},
     why::Why,
 };
-use super::{counters::Counters, key::LinkKeys, view::View};
+use super::{
+    counters::Counters,
+    key::LinkKeys,
+    message::{Hello, PROTOCOL},
+    view::View,
+};
 
 /// What all links of one kind share.
 pub(super) struct Shared<S> {
@@ -62,6 +67,20 @@ impl<S: Speech> Shared<S> {
     /// Dials the other members and takes their links, from now on. Must be called within a tokio runtime.
     pub(super) fn start(self: &Arc<Self>) -> Tasks {
         Tasks([tokio::spawn(dial::keep(Arc::clone(self))), tokio::spawn(accept::keep(Arc::clone(self)))])
+    }
+
+    /// What we say first.
+    pub(super) fn hello(&self) -> Hello {
+        let member = self.view.borrow().member.clone();
+        let (identity, number) = member.map(|(identity, number)| (identity.to_string(), number)).unzip();
+        Hello {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").into(),
+            identity,
+            number,
+            clock_ms: clock_ms(),
+            incarnation: self.speech.incarnation(),
+        }
     }
 }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::{Shared, Why};
 use crate::{
-    peer::{counters::Way, message::Hello},
+    peer::{
+        counters::Way,
+        message::{Hello, Incarnation},
+    },
     ring::NodeAddress,
 };
 
@@ -31,8 +34,8 @@ pub(in crate::peer) trait Speech: Sized + Send + Sync + 'static {
     /// One link's part.
     type Part: Part;
 
-    /// What we say first.
-    fn hello(shared: &Shared<Self>) -> Hello;
+    /// The name of our process, if the other ends are to know it.
+    fn incarnation(&self) -> Option<Incarnation>;
 
     /// The link is up: the other end has said hello.
     ///
