@@ -18,5 +18,6 @@ mod random;
 pub mod ring;
 pub mod session;
 pub mod telemetry;
+mod told_to_stop;
 
 pub use ringsteer_websocket as websocket;

@@ -73,6 +73,7 @@ use crate::{
     dataplane::{Dataplane, readings::Readings},
     doctor::preflight,
     membership, telemetry,
+    told_to_stop::told_to_stop,
 };
 
 /// Load the kernel programs, attach them, and publish the ring to them and to this node's gateway
@@ -161,14 +162,13 @@ impl Args {
             tokio::spawn(source.follow(agent.announced.subscribe(), tell)),
         ];
         let watched = watched.map(|listener| tokio::spawn(telemetry::serve(listener, Arc::clone(&agent) as _)));
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let told_to_stop = told_to_stop()?;
+        tokio::pin!(told_to_stop);
         let mut hangup = signal(SignalKind::hangup())?;
         loop {
             let pending = keeper.is_pending();
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                () = &mut told_to_stop => break,
                 Some(event) = told.recv() => keeper.hear(event),
                 () = sleep(keeper::RETRY), if pending => keeper.retry(),
                 _ = hangup.recv() => match keeper.reload(&self.config) {

@@ -28,7 +28,6 @@ use std::{
 use anyhow::Context as _;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
     sync::{Semaphore, watch},
     task::JoinHandle,
     time::timeout,
@@ -43,6 +42,7 @@ use crate::{
         token::Tokens,
     },
     telemetry,
+    told_to_stop::told_to_stop,
 };
 
 /// Pushes that may be under way at once.
@@ -120,14 +120,7 @@ impl Args {
         let front = Front::bind(&config, follower.published()).await?;
         let watched = config.front.metrics.map(|address| telemetry::listen(address, "front")).transpose()?;
         let watched = watched.map(|listener| tokio::spawn(telemetry::serve(listener, front.subject())));
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        let stop = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
+        let stop = told_to_stop()?;
         front.serve(stop).await;
         watched.inspect(JoinHandle::abort);
         Ok(())

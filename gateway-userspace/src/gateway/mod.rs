@@ -49,10 +49,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use anyhow::Context as _;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
@@ -80,6 +78,7 @@ use crate::{
         table::{Farewell, Table},
     },
     telemetry,
+    told_to_stop::told_to_stop,
     websocket::close::{Close, CloseCode},
 };
 
@@ -194,14 +193,7 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     let watched = config.metrics.gateway.map(|address| telemetry::listen(address, "gateway")).transpose()?;
     let watched = watched.map(|listener| tokio::spawn(telemetry::serve(listener, gateway.subject())));
     let _following = follower.attach(gateway.reporter());
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    };
+    let stop = told_to_stop()?;
     gateway.serve(stop).await;
     watched.inspect(JoinHandle::abort);
     Ok(())

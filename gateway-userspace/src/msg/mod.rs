@@ -25,7 +25,6 @@ use ringsteer_msg::{
 };
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
     task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
@@ -34,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{self, FsyncPolicy, Msg, read_token},
     telemetry,
+    told_to_stop::told_to_stop,
 };
 
 /// How long the calls that have begun may keep the service from stopping.
@@ -136,11 +136,9 @@ pub async fn run(config: &Msg, metrics: Option<SocketAddr>) -> anyhow::Result<()
     let stop = CancellationToken::new();
     let service = Service::new(store, writer.clone(), limits, token.as_deref());
     let served = tokio::spawn(service.serve(listener, stop.clone().cancelled_owned()));
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let told = told_to_stop()?;
     let failure = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        () = told => None,
         failure = writer.failure() => Some(failure),
     };
 

@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -31,7 +31,6 @@ use ringsteer_openim::{
     platform::Platform,
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::{Instant as Timer, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
@@ -47,6 +46,7 @@ use super::{
     output::{self, Output, Reader, Verdict},
     token::{self, SecretFile},
 };
+use crate::told_to_stop::told_to_stop;
 
 /// How long the other side may take to say close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -190,8 +190,8 @@ struct Session {
 impl Session {
     async fn run(&mut self) -> Result<Outcome> {
         // Listened to for good: a signal must not fall between two waits.
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let told_to_stop = told_to_stop()?;
+        tokio::pin!(told_to_stop);
         let mut lines = read_lines();
         // When answers are late, once the input has ended.
         let mut late: Option<Timer> = None;
@@ -204,8 +204,7 @@ impl Session {
                 return self.say_close().await;
             }
             tokio::select! {
-                _ = interrupt.recv() => return self.say_close().await,
-                _ = terminate.recv() => return self.say_close().await,
+                () = &mut told_to_stop => return self.say_close().await,
                 _ = heartbeat.tick() => self.send_heartbeat().await?,
                 () = sleep_until(late.unwrap_or(Timer::now())), if late.is_some() && !self.stay => {
                     let unanswered = output::count(self.talk.awaited(), "request");

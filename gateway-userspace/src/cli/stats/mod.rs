@@ -7,17 +7,17 @@ use std::{path::Path, time::Duration};
 use anyhow::Result;
 use clap::Parser;
 use serde::Serialize;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval},
-};
+use tokio::time::{MissedTickBehavior, interval};
 
 use self::rates::{Moved, Rates};
 use super::{
     node::{Node, Source},
     output::{self, Output, Reader, Verdict, exit_codes, left, percent, right, table},
 };
-use crate::control::{self, Stats};
+use crate::{
+    control::{self, Stats},
+    told_to_stop::told_to_stop,
+};
 
 /// Show the kernel's counters: all that are not zero, or with --watch the rates of those that move
 ///
@@ -72,8 +72,7 @@ impl Args {
     }
 
     async fn watch(&self, every: Duration) -> Result<()> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+        let stop = told_to_stop()?;
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let watching = async {
@@ -95,8 +94,7 @@ impl Args {
         };
         tokio::select! {
             ended = watching => ended,
-            _ = interrupt.recv() => Ok(()),
-            _ = terminate.recv() => Ok(()),
+            () = stop => Ok(()),
         }
     }
 
