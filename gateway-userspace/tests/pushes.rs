@@ -188,15 +188,7 @@ impl Node {
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        within(async {
-            let mut stream = TcpStream::connect(self.pushes).await.unwrap();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-            (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
-        })
-        .await
+        post(self.pushes, &request).await
     }
 
     async fn push(&self, user: &str, id: &str, text: &str) -> (u16, Value) {
@@ -758,16 +750,21 @@ impl TestFront {
             "POST /push/batch HTTP/1.1\r\nHost: x\r\n{authorization}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        within(async {
-            let mut stream = TcpStream::connect(self.http).await.unwrap();
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-            (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
-        })
-        .await
+        post(self.http, &request).await
     }
+}
+
+/// Sends a request, and reads the answer's status and body.
+async fn post(to: SocketAddr, request: &str) -> (u16, Value) {
+    within(async {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
+    })
+    .await
 }
 
 fn statuses(answer: &Value) -> Vec<&str> {
