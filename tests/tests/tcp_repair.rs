@@ -86,7 +86,7 @@ impl<'lab> Moving<'lab> {
         let (taken, mut dump) = take_out(socket)?;
         dump.put_back(read)?;
         let put = lab.node(node).run(|| put_in(&dump))?;
-        taken.drop_silently()?;
+        drop(taken.give_up()?);
         lab.route_virtual_to(node)?;
         let live = put.activate()?;
         ensure!(live.unsent.is_empty(), "{} bytes did not fit", live.unsent.len());
@@ -385,7 +385,7 @@ fn a_connection_that_went_on_is_not_given_up(family: Family) -> Result<()> {
     socket2::SockRef::from(&taken).detach_filter()?;
     io::Write::write_all(&mut &client, b"late")?;
     wait_until(|| Ok(queued(&taken, libc::FIONREAD)? == 4))?;
-    let Kept { taken, error } = taken.drop_silently().err().context("it was given up")?;
+    let Kept { taken, error } = taken.give_up().err().context("it was given up")?;
     ensure!(matches!(error, Error::Changed) && error.may_pass(), "{error}");
     let (_, dump) = take_out(taken.resume()?)?;
     same(&dump.receive.bytes, b"late")

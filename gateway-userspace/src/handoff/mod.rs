@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `runner` | the task: events in, actions begun |
 //! | `piece` | a session in one of its states: socket and data, by the core's name for it |
+//! | `remains` | what stays here for a moment of a connection that has moved on |
 //! | `steps` | what an action takes: taking out, putting in, going on |
 //! | `agent` | the requests to the agent, in order and in batches |
 //! | `fleet` | which gateways there are, and what is said to them |
@@ -18,6 +19,7 @@
 mod agent;
 mod fleet;
 mod piece;
+mod remains;
 mod runner;
 mod steps;
 mod word;

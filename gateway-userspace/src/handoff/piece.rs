@@ -69,7 +69,7 @@ pub(super) struct Copied {
 }
 
 /// The two ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ends {
     pub(super) client: SocketAddr,
     pub(super) service: SocketAddr,

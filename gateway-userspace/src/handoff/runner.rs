@@ -22,6 +22,7 @@ use super::{
     agent::{self, Answered, Request},
     fleet::{self, Fleet},
     piece::{Copied, Ends, Piece, PieceState, Silent},
+    remains::Remains,
     steps::{self, NotTaken},
     word::{Heard, Said},
 };
@@ -58,6 +59,8 @@ struct Runner {
     names: HashMap<table::SessionId, SessionId>,
     /// Copies that the agent is about to take.
     beginning: HashMap<MoveId, Box<Copied>>,
+    /// What is left of connections that have moved on.
+    remains: Arc<Remains>,
     last_number: u64,
     requests: mpsc::UnboundedSender<Request>,
     done: mpsc::UnboundedSender<Done>,
@@ -97,6 +100,7 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
         pieces: HashMap::new(),
         names: HashMap::new(),
         beginning: HashMap::new(),
+        remains: Arc::default(),
         last_number: 0,
         requests,
         done,
@@ -107,7 +111,8 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
     runner.lives(&lives.borrow_and_update());
     let mut look = Instant::now() + LOOK;
     loop {
-        let due = (runner.began + runner.handoff.deadline(runner.now())).min(look);
+        let over = runner.remains.clear(std::time::Instant::now()).map_or(look, Instant::from_std);
+        let due = (runner.began + runner.handoff.deadline(runner.now())).min(look).min(over);
         tokio::select! {
             Some(words) = heard.recv() => runner.hear(words),
             Some(result) = results.recv() => runner.done(result),
@@ -273,7 +278,7 @@ impl Runner {
             }
             Action::Discard { id } => {
                 if let Some(Piece { state: PieceState::Silent { silent, .. }, .. }) = self.pieces.remove(&id.session) {
-                    steps::give_up(*silent);
+                    steps::give_up(*silent, &self.remains);
                 }
                 self.names.retain(|_, name| *name != id.session);
             }
@@ -282,10 +287,11 @@ impl Runner {
             }
             Action::Restore { id, user, dump, .. } => {
                 self.pieces.insert(id.session, Piece { user: user.0, state: PieceState::IsMade { id } });
-                let (sessions, max_message, done) = (self.sessions.clone(), self.max_message, self.done.clone());
+                let (sessions, remains) = (self.sessions.clone(), Arc::clone(&self.remains));
+                let (max_message, done) = (self.max_message, self.done.clone());
                 spawn_blocking(move || {
                     // Nobody is there when the gateway stops.
-                    let _ = done.send(Done::Made(id, steps::make(&sessions, &dump, max_message)));
+                    let _ = done.send(Done::Made(id, steps::make(&sessions, &remains, &dump, max_message)));
                 });
             }
             Action::Activate { id } => self.activate(id),

@@ -1,14 +1,17 @@
 //! What an action takes: stopping a session, taking it out of the kernel, putting it in, going on. Each is one call that
 //! ends with the session whole, in one state or the other.
 
-use std::{io, net::TcpStream as StdStream, os::fd::OwnedFd};
+use std::{io, net::TcpStream as StdStream, os::fd::OwnedFd, time::Instant};
 
 use bytes::Bytes;
 use ringsteer_handoff::event::Failure;
 use ringsteer_tcp_repair::{Error, Fault, put_in, take_out};
 use tokio::net::TcpStream;
 
-use super::piece::{Copied, Ends, Parcel, Rest, Silent};
+use super::{
+    piece::{Copied, Ends, Parcel, Rest, Silent},
+    remains::Remains,
+};
 use crate::{
     gateway::moving::{Moving, Sessions},
     session::{suspended::Suspended, table::SessionId},
@@ -89,11 +92,12 @@ pub(super) fn revive(silent: Silent) -> bool {
 }
 
 /// Gives a silent session up, for it is another node's.
-pub(super) fn give_up(silent: Silent) {
+pub(super) fn give_up(silent: Silent, remains: &Remains) {
     let Silent { taken, place, flow, .. } = silent;
-    if let Err(kept) = taken.drop_silently() {
+    match taken.give_up() {
+        Ok(given_up) => remains.keep(flow, given_up, Instant::now()),
         // The other node has it as it was. If it had moved on, its client will notice a gap and give up.
-        tracing::warn!("{}: its connection went on while it was held: {}", flow.client, kept.error);
+        Err(kept) => tracing::warn!("{}: its connection went on while it was held: {}", flow.client, kept.error),
     }
     // Whoever waits for what was kept hears that the session is not here, and asks the owner.
     let luggage = place.leave();
@@ -103,14 +107,16 @@ pub(super) fn give_up(silent: Silent) {
 }
 
 /// Makes a copy of what has travelled. Blocks for some system calls.
-pub(super) fn make(sessions: &Sessions, bytes: &[u8], max_message: usize) -> Option<Copied> {
+pub(super) fn make(sessions: &Sessions, remains: &Remains, bytes: &[u8], max_message: usize) -> Option<Copied> {
     let parcel: Parcel = postcard::from_bytes(bytes).inspect_err(|error| warn(&"the parcel", error)).ok()?;
     let client = parcel.tcp.peer;
     let suspended =
         Suspended::from_bytes(&parcel.session, max_message).inspect_err(|error| warn(&client, error)).ok()?;
+    let flow = Ends { client, service: parcel.tcp.local };
+    // It may have been here a moment ago.
+    remains.remove(flow);
     let put = put_in(&parcel.tcp).inspect_err(|error| warn(&client, error)).ok()?;
     let place = sessions.expect(&suspended.user, suspended.card.clone());
-    let flow = Ends { client, service: parcel.tcp.local };
     Some(Copied { put, suspended, place, flow })
 }
 

@@ -17,17 +17,20 @@
 //! let put = put_in(&dump)?;
 //!
 //! // Here: give it up, or go on as if nothing had been.
-//! if it_has_it { taken.drop_silently()? } else { drop(taken.resume()) }
+//! let left = if it_has_it { Some(taken.give_up()?) } else { taken.resume()?; None };
 //!
 //! // There.
 //! let live = put.activate()?;
+//!
+//! // Here, when nothing can be on its way through this host any more.
+//! drop(left);
 //! # Ok(()) }
 //! ```
 //!
 //! | file | subject |
 //! |---|---|
 //! | `dump` | a connection as plain data, and its limits |
-//! | `take` | taking it out: dump, then resume or drop |
+//! | `take` | taking it out: dump, then resume or give up |
 //! | `put` | putting it in: silent, then active |
 //! | `error` | what can go wrong, whose fault it is and whether trying again can help |
 //! | `sys` | the system calls; all `unsafe` is there |
@@ -50,4 +53,4 @@ mod take;
 pub use dump::{Dump, Options, QUEUE_MAX, ReceiveQueue, SendQueue, Settings, Window};
 pub use error::{Error, Fault};
 pub use put::{Live, Put, put_in};
-pub use take::{Kept, Refused, Taken, take_out};
+pub use take::{GivenUp, Kept, Refused, Taken, take_out};

@@ -2,8 +2,13 @@
 //!
 //! A socket in repair mode still receives and acknowledges, and what it acknowledged after it was read would be lost.
 //! So it is shut off first. It also still sends what waits for its turn, which the new socket would not know to have been
-//! sent; so the other end's window is closed for it. What was past these points by then shows in the sequence numbers,
-//! which are read again at the end, and once more before the socket is given up.
+//! sent; so the other end's window is closed for it. What was past these points by then shows in sequence numbers and
+//! windows, which are read again at the end, and once more before the socket is given up: a segment that another processor
+//! was just taking in may come that late, and may open the window again.
+//!
+//! A socket that was given up stays where it is for a while, deaf. What had arrived before its packets were kept back may
+//! still lie in a queue of the host (GRO, a softirq that has to wait for its processor), and without a socket the host
+//! would answer it with a RST.
 
 use std::{
     io,
@@ -33,9 +38,9 @@ const ESTABLISHED: u8 = 1;
 /// stays whole, and no segment is longer.
 const SEGMENT_MAX: usize = 1 << 16;
 
-/// A connection that was taken out: the socket is silent and deaf, and can be resumed or dropped.
+/// A connection that was taken out: the socket is silent and deaf, and can be resumed or given up.
 ///
-/// Merely dropping this drops the connection as silently as [`drop_silently`](Self::drop_silently), without the check.
+/// Merely dropping this gives the connection up at once, as silently as [`give_up`](Self::give_up), without the check.
 #[derive(Debug)]
 pub struct Taken {
     socket: OwnedFd,
@@ -54,6 +59,16 @@ pub struct Refused {
     pub error: Error,
 }
 
+/// What is left of a connection that was given up: a socket that ignores what still arrives for it, which this host would
+/// answer with a RST otherwise. Kept until nothing can be on its way through the host any more, and dropped silently then.
+///
+/// While it is there the connection cannot be put in again on this host. What had been sent and was not acknowledged may
+/// be sent again by the kernel meanwhile, after its timeout; the other end takes that for the duplicate that it is.
+#[derive(Debug)]
+pub struct GivenUp {
+    socket: OwnedFd,
+}
+
 /// A connection that was not given up.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
@@ -70,8 +85,11 @@ struct Before {
     /// `SO_REUSEADDR`, which repair mode overwrites.
     reuse: c_int,
     /// `TCP_REPAIR_WINDOW`, once the window is closed.
-    windows: Option<[u32; 5]>,
+    windows: Option<Windows>,
 }
+
+/// `struct tcp_repair_window`, taken as five numbers.
+type Windows = [u32; 5];
 
 /// Where a connection is. It has moved on if and only if this has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +99,9 @@ struct Position {
     receive: (u32, usize),
     /// Sequence number of the next byte to be written, bytes not acknowledged, bytes never sent.
     send: (u32, usize, usize),
+    /// The other end's window, which is closed; anything that is taken in would open it. Not ours: that is told anew with
+    /// everything that is sent, and a retransmission may still be.
+    window: [u32; 3],
 }
 
 /// Takes a connection out: it falls silent, and what it is stands in the dump. Its packets must be kept back already,
@@ -95,7 +116,7 @@ pub fn take_out(socket: OwnedFd) -> Result<(Taken, Dump), Refused> {
         Ok(reuse) => Before { reuse, windows: None },
         Err(error) => return Err(Refused { socket, error }),
     };
-    match silenced(socket.as_fd(), &mut before).and_then(|windows| read(socket.as_fd(), windows)) {
+    match silenced(socket.as_fd()).and_then(|()| read(socket.as_fd(), &mut before)) {
         Ok((position, dump)) => Ok((Taken { socket, position, before }, dump)),
         Err(error) => {
             // What failed is worth more than what might fail now.
@@ -131,15 +152,27 @@ impl Taken {
     ///
     /// # Errors
     /// If it has moved on since the dump, which is then not true any more. Whoever has it must not use it.
-    pub fn drop_silently(self) -> Result<(), Kept> {
-        let dropped = self.unchanged().and_then(|()| sys::disconnect(self.as_fd()).map_err(at("disconnecting")));
-        dropped.map_err(|error| Kept { taken: Box::new(self), error })
+    pub fn give_up(self) -> Result<GivenUp, Kept> {
+        match self.unchanged() {
+            Ok(()) => Ok(GivenUp { socket: self.socket }),
+            Err(error) => Err(Kept { taken: Box::new(self), error }),
+        }
     }
 }
 
 impl AsFd for Taken {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+// === impl GivenUp ===
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        // Whoever else may have the descriptor: a child that is about to be another program, say. The kernel has no
+        // reason to refuse, and closing the descriptor is as silent.
+        let _ = sys::disconnect(self.socket.as_fd());
     }
 }
 
@@ -164,23 +197,35 @@ fn established(socket: BorrowedFd<'_>) -> Result<[u8; 8], Error> {
     if info[0] == ESTABLISHED { Ok(info) } else { Err(Error::NotEstablished { state: info[0] }) }
 }
 
-/// Deaf first, then in repair mode, then with nothing to send. Gives the windows as they were.
-fn silenced(socket: BorrowedFd<'_>, before: &mut Before) -> Result<[u32; 5], Error> {
+/// Deaf first, then in repair mode.
+fn silenced(socket: BorrowedFd<'_>) -> Result<(), Error> {
     sys::shut_off(socket).map_err(at("shutting the socket off"))?;
-    sys::set(socket, IPPROTO_TCP, libc::TCP_REPAIR, &[repair::ON]).map_err(no_right("entering repair mode"))?;
-    let windows: [u32; 5] =
-        sys::get(socket, IPPROTO_TCP, libc::TCP_REPAIR_WINDOW).map_err(at("reading the windows"))?;
-    let mut closed = windows;
+    sys::set(socket, IPPROTO_TCP, libc::TCP_REPAIR, &[repair::ON]).map_err(no_right("entering repair mode"))
+}
+
+/// Nothing to send from here on: the other end's window is closed. Gives the windows as they were.
+fn closed(socket: BorrowedFd<'_>) -> Result<Windows, Error> {
+    let open = windows(socket)?;
+    let mut closed = open;
     closed[sys::SEND_WINDOW] = 0;
     sys::set(socket, IPPROTO_TCP, libc::TCP_REPAIR_WINDOW, &[closed]).map_err(at("closing the window"))?;
-    before.windows = Some(windows);
-    Ok(windows)
+    Ok(open)
+}
+
+fn windows(socket: BorrowedFd<'_>) -> Result<Windows, Error> {
+    sys::get(socket, IPPROTO_TCP, libc::TCP_REPAIR_WINDOW).map_err(at("reading the windows"))
 }
 
 /// Undoes that, however far it got.
 fn revived(socket: BorrowedFd<'_>, before: &Before) -> Result<(), Error> {
-    if let Some(windows) = before.windows {
-        sys::set(socket, IPPROTO_TCP, libc::TCP_REPAIR_WINDOW, &[windows]).map_err(at("opening the window again"))?;
+    if let Some(open) = before.windows {
+        let mut windows = windows(socket)?;
+        // What was taken in meanwhile has opened it already.
+        if windows[sys::SEND_WINDOW] == 0 {
+            windows[sys::SEND_WINDOW] = open[sys::SEND_WINDOW];
+            sys::set(socket, IPPROTO_TCP, libc::TCP_REPAIR_WINDOW, &[windows])
+                .map_err(at("opening the window again"))?;
+        }
     }
     match sys::let_in(socket) {
         // There was none.
@@ -199,16 +244,19 @@ pub(crate) fn no_right(step: &'static str) -> impl FnOnce(io::Error) -> Error {
     }
 }
 
-/// Reads the connection, and that until it has not moved meanwhile.
-fn read(socket: BorrowedFd<'_>, windows: [u32; 5]) -> Result<(Position, Dump), Error> {
-    let mut before = position(socket)?;
+/// Closes the window and reads the connection, and that until it has not moved meanwhile.
+fn read(socket: BorrowedFd<'_>, before: &mut Before) -> Result<(Position, Dump), Error> {
     for _ in 0..ATTEMPTS {
-        let dump = dump(socket, &before, windows);
-        let after = position(socket)?;
-        if after == before {
-            return Ok((before, dump?));
+        let open = match before.windows {
+            // Nothing has been taken in that would have opened it.
+            Some(open) if windows(socket)?[sys::SEND_WINDOW] == 0 => open,
+            _ => *before.windows.insert(closed(socket)?),
+        };
+        let position = self::position(socket)?;
+        let dump = dump(socket, &position, open);
+        if self::position(socket)? == position && position.window[sys::SEND_WINDOW] == 0 {
+            return Ok((position, dump?));
         }
-        before = after;
     }
     Err(Error::Changed)
 }
@@ -227,15 +275,17 @@ pub(crate) fn select(socket: BorrowedFd<'_>, queue: c_int) -> Result<(), Error> 
 }
 
 fn position(socket: BorrowedFd<'_>) -> Result<Position, Error> {
+    let [told_at, window, largest, ..] = windows(socket)?;
     let queued = |question| sys::queued(socket, question).map_err(at("asking for the length of a queue"));
     Ok(Position {
         state: established(socket)?[0],
         receive: (sequence(socket, queue::RECEIVE)?, queued(sys::SIOCINQ)?),
         send: (sequence(socket, queue::SEND)?, queued(sys::SIOCOUTQ)?, queued(sys::SIOCOUTQNSD)?),
+        window: [told_at, window, largest],
     })
 }
 
-fn dump(socket: BorrowedFd<'_>, position: &Position, windows: [u32; 5]) -> Result<Dump, Error> {
+fn dump(socket: BorrowedFd<'_>, position: &Position, windows: Windows) -> Result<Dump, Error> {
     let Position { receive: (receive_next, unread), send: (send_next, unacknowledged, unsent), .. } = *position;
     within("receive", unread)?;
     within("send", unacknowledged)?;
