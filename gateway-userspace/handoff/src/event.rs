@@ -193,7 +193,8 @@ pub enum Action<D, P> {
         /// Which move.
         id: MoveId,
     },
-    /// Have the agent send on what arrives for the flow, and repeat that until it has confirmed.
+    /// Have the agent send on what arrives for the flow, and repeat that until it has confirmed. Comes after
+    /// [`Action::Discard`].
     Repoint {
         /// Which move.
         id: MoveId,

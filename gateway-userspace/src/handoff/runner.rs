@@ -59,6 +59,8 @@ struct Runner {
     names: HashMap<table::SessionId, SessionId>,
     /// Copies that the agent is about to take.
     beginning: HashMap<MoveId, Box<Copied>>,
+    /// The connections of those that have been given up and are still held here.
+    leaving: HashMap<MoveId, Ends>,
     /// What is left of connections that have moved on.
     remains: Arc<Remains>,
     last_number: u64,
@@ -100,6 +102,7 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
         pieces: HashMap::new(),
         names: HashMap::new(),
         beginning: HashMap::new(),
+        leaving: HashMap::new(),
         remains: Arc::default(),
         last_number: 0,
         requests,
@@ -271,13 +274,14 @@ impl Runner {
             },
             Action::Resume { id } => self.resume(id),
             Action::Repoint { id, to } => {
-                let flow = self.flow(id.session).and_then(|flow| flow.in_move(id));
+                let flow = self.leaving.remove(&id).and_then(|flow| flow.in_move(id));
                 if let (Some(flow), Ok(to)) = (flow, MemberNumber::new(to.0)) {
                     self.ask(id, MoveStep::Move { to }, flow);
                 }
             }
             Action::Discard { id } => {
                 if let Some(Piece { state: PieceState::Silent { silent, .. }, .. }) = self.pieces.remove(&id.session) {
+                    self.leaving.insert(id, silent.flow);
                     steps::give_up(*silent, &self.remains);
                 }
                 self.names.retain(|_, name| *name != id.session);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Mover, Out, send};
+use super::{Committed, Mover, Out, send};
 use crate::{
     event::{Action, Failure, Note},
     fleet::Fleet,
@@ -53,6 +53,18 @@ impl Stage {
         match self {
             Self::Offered { until, .. } => Some(until),
             _ => None,
+        }
+    }
+}
+
+// === impl Committed ===
+
+impl Committed {
+    /// Has what arrives here sent on. Not before the new owner is active, if it says so soon: its socket is deaf until
+    /// then, and what is lost on it comes again only after the client's timeout.
+    fn repoint<D, P>(&mut self, id: MoveId, out: &mut Out<D, P>) {
+        if !std::mem::replace(&mut self.repointed, true) {
+            out.push_back(Action::Repoint { id, to: self.to.node });
         }
     }
 }
@@ -181,11 +193,10 @@ impl Mover {
             && to == from
         {
             send(to, Message::Go { id }, out);
-            out.push_back(Action::Repoint { id, to: to.node });
             out.push_back(Action::Discard { id });
             let session = self.remove(id.session).expect("it has a stage");
             self.remember(id.session, session, Some(to.node), now, limits);
-            self.committed.insert(id.session, (to, now + limits.retry));
+            self.committed.insert(id.session, Committed { to, again: now + limits.retry, repointed: false });
             self.counts.moved += 1;
         } else if self.committed_to(id) == Some(from) {
             send(from, Message::Go { id }, out);
@@ -229,7 +240,7 @@ impl Mover {
         out: &mut Out<D, P>,
     ) {
         if self.committed_to(id) == Some(from) {
-            self.committed.remove(&id.session);
+            self.settle(id.session, out);
             self.gone.get_mut(&id.session).expect("who was committed is gone").until = now + limits.memory;
             if !alive {
                 self.counts.lost += 1;
@@ -262,10 +273,11 @@ impl Mover {
             self.fail(session, now, limits, out);
         }
         let Self { committed, gone, .. } = self;
-        for (&session, (to, again)) in committed.iter_mut().filter(|(_, (_, again))| *again <= now) {
-            *again = now + limits.retry;
+        for (&session, one) in committed.iter_mut().filter(|(_, one)| one.again <= now) {
+            one.again = now + limits.retry;
             let id = MoveId { session, generation: gone[&session].generation };
-            send(*to, Message::Go { id }, out);
+            send(one.to, Message::Go { id }, out);
+            one.repoint(id, out);
         }
     }
 
@@ -323,7 +335,14 @@ impl Mover {
 
     /// To whom that move is committed, if it is not answered.
     fn committed_to(&self, id: MoveId) -> Option<Gateway> {
-        let (to, _) = self.committed.get(&id.session)?;
-        (self.gone.get(&id.session)?.generation == id.generation).then_some(*to)
+        let one = self.committed.get(&id.session)?;
+        (self.gone.get(&id.session)?.generation == id.generation).then_some(one.to)
+    }
+
+    /// Nothing is waited for any more from the one to whom a session was committed. False if it was to nobody.
+    pub(super) fn settle<D, P>(&mut self, session: SessionId, out: &mut Out<D, P>) -> bool {
+        let Some(mut one) = self.committed.remove(&session) else { return false };
+        one.repoint(MoveId { session, generation: self.gone[&session].generation }, out);
+        true
     }
 }

@@ -64,8 +64,8 @@ pub(crate) struct Mover {
     sessions: BTreeMap<SessionId, Session>,
     copies: BTreeMap<SessionId, Copy>,
     gone: BTreeMap<SessionId, Gone>,
-    /// Committed and not yet answered: who has the session now, and when to say go again.
-    committed: BTreeMap<SessionId, (Gateway, Duration)>,
+    /// Committed and not yet answered.
+    committed: BTreeMap<SessionId, Committed>,
     /// The names of all in `sessions`, `copies` and `gone`.
     of_user: BTreeMap<User, BTreeSet<SessionId>>,
     /// Those of `sessions` that are neither resting, nor waiting, nor stranded.
@@ -116,6 +116,17 @@ struct Gone {
     given_up: bool,
     /// When to forget it.
     until: Duration,
+}
+
+/// A session whose new owner has not said yet that it is active there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Committed {
+    /// The new owner.
+    to: Gateway,
+    /// When to say go again.
+    again: Duration,
+    /// Whether what arrives here for it is sent on already.
+    repointed: bool,
 }
 
 /// What there is of a user here.
@@ -241,11 +252,11 @@ impl Mover {
             self.fail(session, now, limits, out);
         }
         let committed: Vec<_> =
-            self.committed.iter().filter(|(_, (to, _))| *to == peer).map(|(&session, _)| session).collect();
+            self.committed.iter().filter(|(_, one)| one.to == peer).map(|(&session, _)| session).collect();
         for session in committed {
-            self.committed.remove(&session);
-            let gone = &self.gone[&session];
-            out.push_back(Action::Note(Note::Lost(MoveId { session, generation: gone.generation })));
+            let id = MoveId { session, generation: self.gone[&session].generation };
+            self.settle(session, out);
+            out.push_back(Action::Note(Note::Lost(id)));
             self.counts.lost += 1;
         }
         self.offerer_ended(peer, out);
@@ -316,7 +327,7 @@ impl Mover {
     /// When something has to be done next.
     pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
         let offers = self.moving.iter().filter_map(|session| self.sessions[session].stage.deadline());
-        let committed = self.committed.values().map(|&(_, again)| again);
+        let committed = self.committed.values().map(|one| one.again);
         let copies = self.copies.values().map(|copy| copy.again.min(copy.until));
         offers.chain(committed).chain(copies).chain(self.pace.deadline(now)).min()
     }

@@ -82,7 +82,7 @@ impl Mover {
             return send(from, Message::Refused { id, because }, out);
         }
         // We have given it away and it comes back: whoever offers it has got our word.
-        if self.committed.remove(&id.session).is_some() {
+        if self.settle(id.session, out) {
             self.gone.get_mut(&id.session).expect("who was committed is gone").until = now + limits.memory;
         }
         self.drop_copy(id.session, out);
