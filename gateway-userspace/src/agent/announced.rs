@@ -2,10 +2,14 @@
 //!
 //! A node that drains is to go on draining when its agent is started again, so a file says so: `draining`, beside the
 //! control socket. It is empty; that it is there is what it says.
+//!
+//! A node whose gateway has been told to stop drains, too, until it has a gateway that stays. That is not written down: an
+//! agent that is started again hears it from the gateway.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -39,11 +43,12 @@ fn write(socket: &Path, state: MemberState) -> io::Result<()> {
 }
 
 impl Agent {
-    /// Has the source announce this node in another state.
+    /// Has the source announce this node in another state, and gives the one that is announced then: a node whose gateway is
+    /// about to leave drains anyway.
     ///
     /// # Errors
     /// If nodes do not announce themselves there: then the state stands where the members are listed.
-    pub(super) fn announce(&self, state: MemberState) -> Result<()> {
+    pub(super) fn announce(&self, state: MemberState) -> Result<MemberState> {
         let config = self.config();
         match &config.membership {
             Membership::Etcd(_) => {}
@@ -57,9 +62,33 @@ impl Agent {
             ),
         }
         write(&config.node.socket, state).context("cannot remember the state for the next start")?;
-        self.announced.send_replace(state);
-        info!("this node announces itself as {state}");
-        Ok(())
+        self.say_whether_we_stay();
+        Ok(*self.announced.borrow())
+    }
+
+    /// Announces the state that this node has now.
+    fn say_whether_we_stay(&self) {
+        let leaving = self.gateways.staffing();
+        self.announced.send_if_modified(|announced| {
+            let state = if leaving.borrow().leaving { MemberState::Draining } else { read(&self.config().node.socket) };
+            if *announced == state {
+                return false;
+            }
+            info!("this node announces itself as {state}");
+            *announced = state;
+            true
+        });
+    }
+}
+
+/// Announces what follows from the gateways' coming and going, for as long as the agent lives.
+pub(super) async fn keep(agent: Arc<Agent>) {
+    let mut staffing = agent.gateways.staffing();
+    loop {
+        agent.say_whether_we_stay();
+        if staffing.changed().await.is_err() {
+            return;
+        }
     }
 }
 

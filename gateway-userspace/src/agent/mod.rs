@@ -157,6 +157,7 @@ impl Args {
             tokio::spawn(flows::keep(Arc::clone(&agent))),
             tokio::spawn(orphans::keep(Arc::clone(&agent))),
             tokio::spawn(moves::keep(Arc::clone(&agent))),
+            tokio::spawn(announced::keep(Arc::clone(&agent))),
             tokio::spawn(neighbours::keep(others(&agent.in_force))),
             tokio::spawn(peers::start(&agent, &secrets)),
             tokio::spawn(source.follow(agent.announced.subscribe(), tell)),
@@ -165,10 +166,21 @@ impl Args {
         let told_to_stop = told_to_stop()?;
         tokio::pin!(told_to_stop);
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut gateways = agent.gateways.staffing();
+        // When to stop at the latest, once we have been told to.
+        let mut end = None;
         loop {
             let pending = keeper.is_pending();
             tokio::select! {
-                () = &mut told_to_stop => break,
+                () = &mut told_to_stop, if end.is_none() => match agent.outlives_its_gateways() {
+                    true if agent.gateways.attached() > 0 => {
+                        info!("told to stop, and so is the gateway: its sessions go first");
+                        end = Some(tokio::time::Instant::now() + GATEWAYS_END);
+                    }
+                    _ => break,
+                },
+                _ = gateways.wait_for(|now| now.attached == 0), if end.is_some() => break,
+                () = tokio::time::sleep_until(end.unwrap_or_else(tokio::time::Instant::now)), if end.is_some() => break,
                 Some(event) = told.recv() => keeper.hear(event),
                 () = sleep(keeper::RETRY), if pending => keeper.retry(),
                 _ = hangup.recv() => match keeper.reload(&self.config) {
@@ -254,6 +266,9 @@ impl Uninstall {
         neighbours::release().await.context("cannot let go of the neighbours the kernel keeps for us")
     }
 }
+
+/// How long an agent that ends with its pod waits for the gateway there. The pod's own grace period is shorter.
+const GATEWAYS_END: Duration = Duration::from_secs(120);
 
 /// How often the flow table is walked.
 const FLOW_WALK: Duration = Duration::from_secs(10);

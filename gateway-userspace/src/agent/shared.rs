@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::{counters::Counters, following::Trouble, in_force::InForce, moves::Moving, readiness, translate};
 use crate::{
-    config::{Config, Serve},
+    config::{Config, Membership, Serve},
     control::{Gateways, ProgramStatus, Publication, SourceStatus},
     dataplane::{Dataplane, attach::Attached, readings::Readings},
     peer::{self, agreement::Agreement},
@@ -35,7 +35,7 @@ pub(super) struct Agent {
     pub(super) publications: watch::Sender<Option<Arc<Publication>>>,
     /// The source's name, and what is wrong with it.
     pub(super) source: Mutex<Source>,
-    /// The state in which this node announces itself.
+    /// The state in which this node announces itself; see [`super::announced`].
     pub(super) announced: watch::Sender<MemberState>,
     pub(super) agreement: Mutex<Agreement>,
     pub(super) gateways: Arc<Gateways>,
@@ -149,6 +149,11 @@ impl Agent {
                 shares
             }
         }
+    }
+
+    /// Whether agent and gateway are told to stop at the same time, and the gateway's sessions need the agent to get away.
+    pub(super) fn outlives_its_gateways(&self) -> bool {
+        matches!(self.config().membership, Membership::Kubernetes(_))
     }
 
     /// The kernel's counters, by name.

@@ -277,6 +277,7 @@ fn gateway(file: file::Gateway) -> Checked<Gateway> {
         queue_messages: size("queue_messages", file.queue_messages, 256, 1, 1 << 20)?,
         queue_bytes: size("queue_bytes", file.queue_bytes, 1 << 20, 1024, 1 << 30)?,
         compression: file.compression.unwrap_or(true),
+        grace_s: number("grace_s", file.grace_s, 45, 20, 86_400)?,
         proxy_protocol_from: file
             .proxy_protocol_from
             .into_iter()

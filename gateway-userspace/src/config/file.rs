@@ -198,6 +198,7 @@ pub(super) struct Gateway {
     pub(super) queue_messages: Option<Spanned<i64>>,
     pub(super) queue_bytes: Option<Spanned<i64>>,
     pub(super) compression: Option<bool>,
+    pub(super) grace_s: Option<Spanned<i64>>,
     #[serde(default)]
     pub(super) proxy_protocol_from: Vec<Spanned<String>>,
 }

@@ -194,6 +194,8 @@ pub struct Gateway {
     pub queue_bytes: usize,
     /// Whether messages are compressed for clients that can read that.
     pub compression: bool,
+    /// How long a gateway that is told to stop may take to give its sessions away and to close the others, in seconds.
+    pub grace_s: u32,
     /// Proxies that are believed when they say by the PROXY protocol whose connection it is.
     pub proxy_protocol_from: Vec<Network>,
 }

@@ -241,6 +241,7 @@ fn gateway_rows(gateway: &Gateway) -> Rows {
         queue_messages,
         queue_bytes,
         compression,
+        grace_s,
         proxy_protocol_from,
     } = gateway;
     vec![
@@ -251,6 +252,7 @@ fn gateway_rows(gateway: &Gateway) -> Rows {
         ("queue_messages", some(queue_messages)),
         ("queue_bytes", some(queue_bytes)),
         ("compression", some(compression)),
+        ("grace_s", some(grace_s)),
         ("proxy_protocol_from", some(proxy_protocol_from.iter().map(ToString::to_string).collect::<Vec<_>>())),
     ]
 }

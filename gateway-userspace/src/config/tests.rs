@@ -137,6 +137,7 @@ fn every_key_is_heard() {
         queue_messages = 13
         queue_bytes = 2000
         compression = false
+        grace_s = 30
         proxy_protocol_from = ["198.51.100.0/24", "2001:db8::1"]
         [openim]
         token_secret_files = ["/tmp/a", "/tmp/b"]
@@ -184,12 +185,13 @@ fn every_key_is_heard() {
         queue_messages,
         queue_bytes,
         compression,
+        grace_s,
         proxy_protocol_from,
     } = config.gateway.clone();
     let networks: Vec<_> = proxy_protocol_from.iter().map(Network::to_string).collect();
     assert_eq!(networks, ["198.51.100.0/24", "2001:db8::1/128"]);
     assert_eq!((max_message_bytes, sessions, sessions_per_user, logins_per_s), (1000, 10, 11, 12));
-    assert_eq!((queue_messages, queue_bytes, compression), (13, 2000, false));
+    assert_eq!((queue_messages, queue_bytes, compression, grace_s), (13, 2000, false, 30));
     let expected = OpenIm {
         token_secret_files: vec!["/tmp/a".into(), "/tmp/b".into()],
         token_leeway: Duration::ZERO,

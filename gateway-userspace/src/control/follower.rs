@@ -11,6 +11,7 @@ use tokio::{
     task::JoinHandle,
     time::{MissedTickBehavior, interval, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     client::{Agent, ClientError, Listener, Speaker},
@@ -64,10 +65,13 @@ pub struct Prepared {
     published: watch::Sender<Option<Arc<Published>>>,
 }
 
-/// The gateway, as far as its agent wants to know. Neither method may block.
+/// The gateway, as far as its agent wants to know. None of the methods may block.
 pub trait Reporter: Send + Sync + 'static {
     /// How many users there are, and how many sessions they have.
     fn users_and_sessions(&self) -> (u64, u64);
+
+    /// Completes when the gateway has been told to stop; at once if that was before.
+    fn leaving(&self) -> CancellationToken;
 
     /// The sessions of a user.
     fn sessions_of(&self, user: &str) -> Vec<SessionEntry>;
@@ -271,6 +275,8 @@ async fn speak(
 ) -> ClientError {
     let mut ticks = interval(REPORT_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let leaving = gateway.leaving();
+    let mut leaves = leaving.is_cancelled();
     loop {
         let told = tokio::select! {
             Some(told) = to_say.recv() => told,
@@ -278,6 +284,10 @@ async fn speak(
                 Ok(()) => report(&mut published, gateway),
                 Err(_) => return ClientError::HungUp,
             },
+            () = leaving.cancelled(), if !leaves => {
+                leaves = true;
+                report(&mut published, gateway)
+            }
             _ = ticks.tick() => report(&mut published, gateway),
         };
         if let Err(error) = agent.tell(&told).await {
@@ -290,7 +300,7 @@ async fn speak(
 fn report(published: &mut watch::Receiver<Option<Arc<Published>>>, gateway: &dyn Reporter) -> Told {
     let ring = published.borrow_and_update().as_ref().map(|published| published.ring.name());
     let (users, sessions) = gateway.users_and_sessions();
-    Told::Report(Report { ring, users, sessions })
+    Told::Report(Report { ring, users, sessions, leaving: gateway.leaving().is_cancelled() })
 }
 
 /// Puts `next` in force. The agent has put it into the kernel, so we take it even if its epoch looks wrong: with two

@@ -26,6 +26,17 @@ pub struct Gateways {
     inner: Mutex<Inner>,
     /// The ring that the gateways follow; see [`Gateways::following`].
     following: watch::Sender<Option<RingName>>,
+    /// Whether users can be left to them; see [`Gateways::staffing`].
+    staffing: watch::Sender<Staffing>,
+}
+
+/// Whether a node has somebody to hold sessions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Staffing {
+    /// How many gateways are attached.
+    pub attached: usize,
+    /// Whether all of them have been told to stop or, without any, the last one had been.
+    pub leaving: bool,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +66,7 @@ pub(super) struct Place {
 
 impl Default for Gateways {
     fn default() -> Self {
-        Self { inner: Mutex::default(), following: watch::Sender::new(None) }
+        Self { inner: Mutex::default(), following: watch::Sender::new(None), staffing: watch::Sender::default() }
     }
 }
 
@@ -75,6 +86,11 @@ impl Gateways {
     /// is no gateway, or one that follows nothing yet.
     pub fn following(&self) -> watch::Receiver<Option<RingName>> {
         self.following.subscribe()
+    }
+
+    /// How many gateways are attached and whether they stay, and each change of that.
+    pub fn staffing(&self) -> watch::Receiver<Staffing> {
+        self.staffing.subscribe()
     }
 
     /// How many gateways are attached.
@@ -141,12 +157,20 @@ impl Gateways {
         (Place { gateways: Arc::clone(self), number }, asked)
     }
 
-    /// Tells those who want to know which ring is followed.
+    /// Tells those who want to know which ring is followed, and whether anybody stays.
     fn tell(&self, inner: &Inner) {
         let rings = || inner.attached.values().map(|attached| attached.report.ring);
         let oldest =
             if rings().any(|ring| ring.is_none()) { None } else { rings().flatten().min_by_key(|ring| ring.epoch) };
         self.following.send_if_modified(|present| std::mem::replace(present, oldest) != oldest);
+        let attached = inner.attached.len();
+        self.staffing.send_if_modified(|present| {
+            // Nobody has come since the last one left.
+            let leaving =
+                if attached == 0 { present.leaving } else { inner.attached.values().all(|one| one.report.leaving) };
+            let now = Staffing { attached, leaving };
+            std::mem::replace(present, now) != now
+        });
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

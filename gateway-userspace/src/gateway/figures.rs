@@ -228,7 +228,7 @@ impl Subject for Shared {
     }
 
     fn unready(&self) -> Vec<String> {
-        if self.stopping.is_cancelled() {
+        if self.leaving.is_cancelled() {
             return vec!["the gateway is stopping".to_owned()];
         }
         match self.published() {

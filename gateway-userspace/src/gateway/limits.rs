@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::leaving::GOODBYES;
 use crate::{
     config::Config,
     session::{application::Application, core, queue, table},
@@ -22,7 +23,9 @@ pub struct Limits {
     pub ping_interval: Duration,
     /// For the goodbye of one connection: from our last word to the peer's.
     pub close_timeout: Duration,
-    /// For the goodbye of all connections when the gateway stops.
+    /// For giving all sessions to other nodes when the gateway is told to stop.
+    pub leave_timeout: Duration,
+    /// After that, for the last connections to end.
     pub stop_timeout: Duration,
     /// Largest message taken from a client, in bytes.
     pub max_message: usize,
@@ -43,6 +46,7 @@ pub struct Limits {
 impl Limits {
     /// The limits of a gateway so configured.
     pub fn of(config: &Config) -> Self {
+        let stop_timeout = Duration::from_secs(10);
         Self {
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -50,7 +54,8 @@ impl Limits {
             openim_idle_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(27),
             close_timeout: Duration::from_secs(5),
-            stop_timeout: Duration::from_secs(10),
+            leave_timeout: Duration::from_secs(config.gateway.grace_s.into()).saturating_sub(stop_timeout + GOODBYES),
+            stop_timeout,
             max_message: config.gateway.max_message_bytes,
             max_push: 256 << 10,
             queue: queue::Limits { messages: config.gateway.queue_messages, bytes: config.gateway.queue_bytes },

@@ -20,6 +20,7 @@
 //! | `moving` | sessions taken apart and put together again |
 //! | `push` | pushes, from wherever they come in to the sessions |
 //! | `links` | the links to the other gateways |
+//! | `leaving` | the end: sessions go to other nodes, and those that stay are told |
 //! | `figures` | what monitoring sees |
 //!
 //! This is the shell with the sockets and the clock; what it does is decided in the pure `websocket`, `openim` and
@@ -28,6 +29,7 @@
 
 mod figures;
 mod http;
+mod leaving;
 mod limits;
 mod line;
 mod links;
@@ -69,17 +71,13 @@ use self::{
     websocket::Door,
 };
 use crate::{
-    config::{self, Config, Network, Serve},
+    config::{self, Config, Membership, Network, Serve},
     control::{Follower, Published, Reporter},
     handoff,
     peer::gateways::{Handlers, Links},
-    session::{
-        entry::SessionEntry,
-        table::{Farewell, Table},
-    },
+    session::{entry::SessionEntry, table::Table},
     telemetry,
     told_to_stop::told_to_stop,
-    websocket::close::{Close, CloseCode},
 };
 
 /// Hold the sessions of the users this node owns
@@ -115,8 +113,10 @@ use crate::{
 /// their clients notice nothing. That takes CAP_NET_ADMIN.
 ///
 /// The virtual addresses must be on this host (`ip address add ADDRESS/32 dev lo`). SIGTERM
-/// or SIGINT says goodbye to every client and then stops; on a node that has been drained
-/// the sessions that are still here leave first.
+/// or SIGINT has all sessions go to other nodes first: where members announce themselves
+/// (etcd) or the cluster says who leaves (Kubernetes) this happens by itself, where they are
+/// listed in a file the node has to be drained there before. Sessions that are still here then
+/// are closed with 1012, a few at a time. All of that takes no longer than grace_s in [gateway].
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -167,7 +167,11 @@ struct Shared {
     pushes: push::Pushes,
     /// All connections.
     tasks: TaskTracker,
+    /// Whether the others hear of it when this gateway leaves, so that its users become theirs.
+    is_announced: bool,
     /// Cancelled when the gateway is told to stop.
+    leaving: CancellationToken,
+    /// Cancelled after that, when nobody is let in any more and those who are left are told to go.
     stopping: CancellationToken,
 }
 
@@ -235,6 +239,8 @@ impl Gateway {
             links: OnceLock::new(),
             pushes: push::Pushes::new(config)?,
             tasks: TaskTracker::new(),
+            is_announced: !matches!(config.membership, Membership::File { .. }),
+            leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
         };
         let shared = Arc::new(shared);
@@ -278,8 +284,8 @@ impl Gateway {
         Sessions(Arc::clone(&self.shared))
     }
 
-    /// Serves until `stop` completes; then says goodbye to every client and returns when all are gone, or after
-    /// [`Limits::stop_timeout`].
+    /// Serves until `stop` completes; then gives its sessions to other nodes, says goodbye to those that stay, and returns
+    /// when all are gone, or after [`Limits::stop_timeout`].
     pub async fn serve(self, stop: impl Future<Output = ()>) {
         let sessions = self.sessions();
         let Self { listeners, rpc, ears, agent, shared } = self;
@@ -305,16 +311,10 @@ impl Gateway {
             () = shared.sweeper.run() => {}
         }
 
-        // Those that the ring gives to other nodes already, as where this one drains, go there first.
         tokio::select! {
-            () = moves.finish(shared.limits.stop_timeout) => {}
+            () = leaving::leave(&shared, moves) => {}
             () = shared.sweeper.run() => {}
         }
-        drop(moves);
-        let sessions = shared.sessions().sessions();
-        tracing::info!("stopping; closing {sessions} sessions");
-        shared.stopping.cancel();
-        shared.sessions().end_all(&goodbye());
         shared.tasks.close();
         let ended = async {
             tokio::select! {
@@ -337,17 +337,16 @@ fn handlers(shared: &Arc<Shared>) -> Handlers {
     handlers
 }
 
-/// What every session hears when the gateway stops.
-fn goodbye() -> Farewell {
-    Farewell::Close(Close::new(CloseCode::GOING_AWAY, "the gateway stops"))
-}
-
 // === impl Shared ===
 
 impl Reporter for Shared {
     fn users_and_sessions(&self) -> (u64, u64) {
         let sessions = self.sessions();
         (sessions.users() as u64, sessions.sessions() as u64)
+    }
+
+    fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
     }
 
     fn sessions_of(&self, user: &str) -> Vec<SessionEntry> {

@@ -195,7 +195,7 @@ impl Place {
             let answer = |reply: Reply, fate| reply.answer(fate);
             sessions.stay(user, id, Arc::clone(&line), answer);
             if shared.stopping.is_cancelled() {
-                sessions.end(user, id, super::goodbye());
+                sessions.end(user, id, super::leaving::goodbye());
             }
         }
         registration.watch(&session.application().watched(), &[]);

@@ -28,11 +28,12 @@ use std::{path::PathBuf, time::Duration};
 
 pub use ringsteer_handoff::{Limits, Progress};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
 
+pub use self::remains::LIFE as REMAINS_LIFE;
 use self::word::Heard;
 use crate::{
     control::Published,
@@ -70,7 +71,7 @@ pub struct Wiring {
 #[derive(Debug)]
 pub struct Moves {
     progress: watch::Receiver<Progress>,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Ordered>,
     task: JoinHandle<()>,
 }
 
@@ -84,6 +85,9 @@ pub enum Order {
     /// Begin no more, and give up those that are not decided.
     Stop,
 }
+
+/// An order, and whom to tell when it is obeyed.
+type Ordered = (Order, oneshot::Sender<()>);
 
 /// Has the words of others heard.
 pub fn ears(handlers: &mut Handlers) -> Ears {
@@ -108,18 +112,45 @@ impl Moves {
         self.progress.clone()
     }
 
-    /// Returns when nothing is to be moved from here any more, or after `limit`.
-    pub async fn finish(&self, limit: Duration) {
+    /// Returns when nothing is in motion here, and no more than those that cannot move are to be moved from here, of which
+    /// `foreign` counts what there is; or after `limit`.
+    pub async fn finish(&self, limit: Duration, foreign: impl Fn() -> usize) {
         let mut progress = self.progress.clone();
-        let nothing = |now: &Progress| now.waiting + now.moving + now.committed + now.copies == 0;
-        // The task may not run: then nothing moves. What has not moved in time stays.
-        let _ = timeout(limit, progress.wait_for(nothing)).await;
+        let finished = async {
+            loop {
+                let now = *progress.borrow_and_update();
+                let moving = now.waiting + now.moving + now.committed + now.copies;
+                if moving == 0 && foreign() <= now.stranded {
+                    return;
+                }
+                // Sessions may end by themselves before the task has noticed them.
+                if let Ok(Err(_)) = timeout(runner::LOOK, progress.changed()).await {
+                    return;
+                }
+            }
+        };
+        // What has not moved in time stays.
+        let _ = timeout(limit, finished).await;
     }
 
-    /// Gives an order.
+    /// Moves nothing any more; returns when whatever was not decided is back where it was, or after `limit`.
+    pub async fn stop(&self, limit: Duration) {
+        let mut progress = self.progress.clone();
+        let stopped = async {
+            self.order(Order::Stop).await;
+            // The task has ended: then nothing moves.
+            let _ = progress.wait_for(|now| now.moving == 0).await;
+        };
+        let _ = timeout(limit, stopped).await;
+    }
+
+    /// Gives an order, and returns when it is obeyed.
     pub async fn order(&self, order: Order) {
+        let (obeyed, done) = oneshot::channel();
         // Nobody is there when the gateway stops; then nothing moves.
-        let _ = self.orders.send(order).await;
+        if self.orders.send((order, obeyed)).await.is_ok() {
+            let _ = done.await;
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::piece::Ends;
 
 /// How long a packet may be on its way through this host: from the kernel program to the TCP stack, a softirq that waits
 /// for its processor included.
-pub(super) const LIFE: Duration = Duration::from_secs(1);
+pub const LIFE: Duration = Duration::from_secs(1);
 
 /// How many there may be at once. Each is an open file; of more the oldest go early.
 const REMAINS_MAX: usize = 2048;

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Order, Wiring,
+    Order, Ordered, Wiring,
     agent::{self, Answered, Request},
     fleet::{self, Fleet},
     piece::{Copied, Ends, Piece, PieceState, Silent},
@@ -35,7 +35,7 @@ use crate::{
 
 /// How often to look for sessions that belong elsewhere, and for those that are over. One may have begun by an older ring
 /// while we looked for them by the newer one.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// What a step came to.
 enum Done {
@@ -71,7 +71,7 @@ struct Runner {
 }
 
 /// Runs until it is aborted.
-pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut orders: mpsc::Receiver<Order>) {
+pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut orders: mpsc::Receiver<Ordered>) {
     let Wiring { sessions, links, ears, mut published, agent, max_message, limits } = wiring;
     let first = loop {
         let present = published.borrow_and_update().clone();
@@ -114,6 +114,7 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
     runner.lives(&lives.borrow_and_update());
     let mut look = Instant::now() + LOOK;
     loop {
+        let mut obeyed = None;
         let over = runner.remains.clear(std::time::Instant::now()).map_or(look, Instant::from_std);
         let due = (runner.began + runner.handoff.deadline(runner.now())).min(look).min(over);
         tokio::select! {
@@ -137,11 +138,14 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
                 let now = lives.borrow_and_update().clone();
                 runner.lives(&now);
             }
-            Some(order) = orders.recv() => runner.happen(match order {
-                Order::Pause => Event::Pause,
-                Order::Continue => Event::Continue,
-                Order::Stop => Event::Stop,
-            }),
+            Some((order, done)) = orders.recv() => {
+                runner.happen(match order {
+                    Order::Pause => Event::Pause,
+                    Order::Continue => Event::Continue,
+                    Order::Stop => Event::Stop,
+                });
+                obeyed = Some(done);
+            }
             () = sleep_until(due) => {
                 if Instant::now() >= look {
                     look = Instant::now() + LOOK;
@@ -156,6 +160,10 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
             *seen = now;
             new
         });
+        // After the progress: who has heard this sees what the order has done.
+        if let Some(obeyed) = obeyed {
+            let _ = obeyed.send(());
+        }
     }
 }
 

@@ -361,21 +361,6 @@ impl<O: Outbox, R> Table<O, R> {
         true
     }
 
-    /// Ends all sessions that are not in motion.
-    pub fn end_all(&mut self, farewell: &Farewell) {
-        self.users.retain(|_, sessions| {
-            sessions.retain(|session| match &session.state {
-                State::Live(outbox) => {
-                    outbox.end(farewell.clone());
-                    self.sessions -= 1;
-                    false
-                }
-                State::InMotion(_) => true,
-            });
-            !sessions.is_empty()
-        });
-    }
-
     /// Notes whether a session's application is in the background.
     pub fn set_background(&mut self, user: &[u8], id: SessionId, background: bool) {
         if let Some(session) = self.session(user, id) {

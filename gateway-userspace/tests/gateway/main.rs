@@ -631,7 +631,7 @@ async fn a_gateway_that_stops_says_goodbye() {
     let mut client = node.connect(&user).await;
     let pusher = TcpStream::connect(node.pushes).await.unwrap();
     node.stop.send(()).unwrap();
-    assert_eq!(close_of(next(&mut client).await).0, 1001);
+    assert_eq!(close_of(next(&mut client).await).0, 1012);
     assert!(within(client.next()).await.is_none(), "the connection ends without an error");
     drop(pusher);
     within(node.gateway).await.unwrap();

@@ -7,7 +7,7 @@ pub struct CloseCode(u16);
 impl CloseCode {
     /// The purpose is fulfilled.
     pub const NORMAL: Self = Self(1000);
-    /// The endpoint goes away: this gateway shuts down.
+    /// The endpoint goes away.
     pub const GOING_AWAY: Self = Self(1001);
     /// The peer broke the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
@@ -17,6 +17,8 @@ impl CloseCode {
     pub const POLICY: Self = Self(1008);
     /// A message larger than this server takes.
     pub const TOO_BIG: Self = Self(1009);
+    /// The service restarts: the peer should come again.
+    pub const RESTART: Self = Self(1012);
     /// Overload: the peer should come back later.
     pub const TRY_AGAIN: Self = Self(1013);
 

@@ -48,7 +48,7 @@ impl Desk for Agent {
                     blocking(move || self.flows(&filter, &sender).map(Answer::Flows)).await
                 }
                 Request::Announce { state } => match self.announce(state) {
-                    Ok(()) => Answer::Announced { state },
+                    Ok(state) => Answer::Announced { state },
                     Err(refusal) => error(format!("{refusal:#}")),
                 },
                 Request::Moves(moves) => blocking(move || self.moves(&moves).map(Answer::Moved)).await,

@@ -53,6 +53,9 @@ pub struct Report {
     pub users: u64,
     /// Sessions.
     pub sessions: u64,
+    /// Whether it has been told to stop, and would give its users away.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// A gateway as its agent knows it.

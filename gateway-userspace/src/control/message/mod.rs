@@ -23,7 +23,7 @@
 //! ```text
 //! → {"attach":{"version":"0.1.0","pid":4711}}
 //! ← {"publication":{…}}
-//! → {"report":{"ring":{"epoch":7,"digest":"…"},"users":12,"sessions":15}}           at every change, and every second
+//! → {"report":{"ring":{"epoch":7,…},"users":12,"sessions":15,"leaving":false}}      at every change, and every second
 //! ← {"question":{"sessions":{"id":1,"user":"alice"}}}
 //! → {"sessions":{"id":1,"sessions":[…]}}
 //! ```
