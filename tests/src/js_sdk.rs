@@ -1,36 +1,28 @@
 //! Users of OpenIM's own JS SDK, unmodified, each in a Node process on a host of the lab (`tests/js-sdk/user.mjs`).
 
-use std::{
-    fs::File,
-    io::{BufRead as _, BufReader, Write as _},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, path::Path, process::Command};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::lab::Host;
-
-/// How long anything may take. The SDK waits five seconds before it dials again, and may have to do so several times.
-const LIMIT: Duration = Duration::from_secs(90);
+use crate::{lab::Host, puppet::Puppet};
 
 /// A user.
 pub struct JsUser {
-    name: String,
     /// Who is logged in.
     user: String,
-    process: Child,
-    input: ChildStdin,
-    output: Receiver<Value>,
-    /// What has happened that nobody has asked for yet, in order.
-    unread: Vec<Value>,
-    log: PathBuf,
+    sdk: Puppet,
 }
+
+/// What the SDK tells of its connection.
+const ABOUT_THE_CONNECTION: [&str; 6] = [
+    "OnConnecting",
+    "OnConnectSuccess",
+    "OnConnectFailed",
+    "OnKickedOffline",
+    "OnUserTokenExpired",
+    "OnUserTokenInvalid",
+];
 
 /// A message as the SDK hands it over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,22 +43,10 @@ impl JsUser {
     pub fn start(host: &Host, name: &str) -> Result<Self> {
         let sdk = std::env::var_os("RINGSTEER_JS_SDK")
             .context("RINGSTEER_JS_SDK is not set: run this through `cargo xtask`, which installs the SDK")?;
-        let log = host.run_dir().join(format!("{name}.js.log"));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("js-sdk/user.mjs");
         let mut command = Command::new("node");
         command.arg("--experimental-websocket").arg(script).arg(sdk);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.stderr(File::create(&log).with_context(|| format!("creating {}", log.display()))?);
-        let mut process = host.run(|| command.spawn()).context("starting node")?;
-        let input = process.stdin.take().context("its input is piped")?;
-        let lines = BufReader::new(process.stdout.take().context("its output is piped")?).lines();
-        let (sender, output) = channel();
-        thread::spawn(move || {
-            // Whatever else stands there is no event; the log is elsewhere.
-            let events = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
-            events.map(|event| sender.send(event)).take_while(Result::is_ok).for_each(drop);
-        });
-        Ok(Self { name: name.to_owned(), user: String::new(), process, input, output, unread: Vec::new(), log })
+        Ok(Self { user: String::new(), sdk: Puppet::start(host, &format!("{name}.js"), command)? })
     }
 
     /// Logs in, and waits until the SDK has asked for all it wants to know.
@@ -75,11 +55,13 @@ impl JsUser {
     /// If it cannot, or an event says that it failed.
     pub fn log_in(&mut self, user: &str, token: &str, platform: u8, gateway: SocketAddr) -> Result<()> {
         user.clone_into(&mut self.user);
-        self.tell(&json!({
+        self.sdk.tell(&json!({
             "do": "login", "userID": user, "token": token, "platformID": platform, "wsAddr": format!("ws://{gateway}/"),
         }))?;
         self.wait_for_event("OnConnectSuccess")?;
         self.wait_for_event("OnSyncServerFinish")?;
+        // That it connects, above all; from here on that would be news.
+        self.sdk.forget_unread_but(|event| event["event"] == "message");
         Ok(())
     }
 
@@ -89,7 +71,7 @@ impl JsUser {
     /// If it says that it failed.
     pub fn send(&mut self, to: &str, text: &str) -> Result<()> {
         let sent = self.call(&json!({ "do": "send", "recvID": to, "text": text }))?;
-        ensure!(sent["serverMsgID"].as_str().is_some_and(|id| !id.is_empty()), "{}: sent as {sent}", self.name);
+        ensure!(sent["serverMsgID"].as_str().is_some_and(|id| !id.is_empty()), "{}: sent as {sent}", self.user);
         Ok(())
     }
 
@@ -99,8 +81,15 @@ impl JsUser {
     /// If none comes.
     pub fn next_message(&mut self) -> Result<Received> {
         let user = self.user.clone();
-        let is_it = |event: &Value| event["event"] == "message" && event["sendID"] != *user;
-        received(&self.wait_for("a message", is_it)?)
+        received(&self.sdk.wait_for("a message", |event| is_message_for(&user, event))?)
+    }
+
+    /// The messages of others that have come and that nobody has waited for.
+    ///
+    /// # Errors
+    /// If one of them is none.
+    pub fn unread_messages(&mut self) -> Result<Vec<Received>> {
+        self.sdk.unread().iter().filter(|event| is_message_for(&self.user, event)).map(received).collect()
     }
 
     /// The messages of a conversation, the oldest first, as the SDK has them or asks for them.
@@ -125,7 +114,19 @@ impl JsUser {
     /// # Errors
     /// If it does not come.
     pub fn wait_for_event(&mut self, name: &str) -> Result<Value> {
-        self.wait_for(name, |event| event["event"] == name)
+        self.sdk.wait_for(name, |event| event["event"] == name)
+    }
+
+    /// Makes sure that the SDK has noticed nothing since it logged in: it was connected all the time.
+    ///
+    /// # Errors
+    /// If it has said anything about its connection.
+    pub fn assert_undisturbed(&mut self) -> Result<()> {
+        let (user, unread) = (&self.user, self.sdk.unread());
+        let is_it = |event: &&Value| ABOUT_THE_CONNECTION.iter().any(|name| event["event"] == *name);
+        let noticed = unread.iter().find(is_it).cloned();
+        ensure!(noticed.is_none(), "{user} has noticed something: {noticed:?}; {}", self.sdk.end_of_log());
+        Ok(())
     }
 
     /// Logs out.
@@ -138,56 +139,17 @@ impl JsUser {
 
     /// Has the SDK do something; what it returned.
     fn call(&mut self, command: &Value) -> Result<Value> {
-        self.tell(command)?;
+        self.sdk.tell(command)?;
         let name = &command["do"];
-        let answer = self.wait_for("an answer", |event| event["done"] == *name || event["failed"] == *name)?;
-        ensure!(
-            answer["failed"].is_null(),
-            "{}: {command} failed: {answer}; its log is {}",
-            self.name,
-            self.log.display()
-        );
+        let answer = self.sdk.wait_for("an answer", |event| event["done"] == *name || event["failed"] == *name)?;
+        ensure!(answer["failed"].is_null(), "{command} failed: {answer}; {}", self.sdk.end_of_log());
         Ok(answer["data"].clone())
-    }
-
-    fn tell(&mut self, command: &Value) -> Result<()> {
-        writeln!(self.input, "{command}").with_context(|| format!("telling {} to {command}", self.name))
-    }
-
-    /// Waits for something, and keeps what comes before it.
-    fn wait_for(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
-        let deadline = Instant::now() + LIMIT;
-        let mut looked_at = 0;
-        loop {
-            if let Some(found) = self.unread[looked_at..].iter().position(&is_it) {
-                return Ok(self.unread.remove(looked_at + found));
-            }
-            looked_at = self.unread.len();
-            match self.output.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(event) => self.unread.push(event),
-                Err(why) => {
-                    let why = match why {
-                        RecvTimeoutError::Timeout => format!("not within {LIMIT:?}"),
-                        RecvTimeoutError::Disconnected => "and node has ended".into(),
-                    };
-                    let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                    let tail: Vec<&str> = log.lines().rev().take(20).collect();
-                    let (name, unread) = (&self.name, &self.unread);
-                    bail!(
-                        "{name}: {what} has not come, {why}; what came is {unread:?}; the end of its log, backwards: {tail:#?}"
-                    );
-                }
-            }
-        }
     }
 }
 
-impl Drop for JsUser {
-    fn drop(&mut self) {
-        // It is gone already, or goes now.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Whether the event is a message of somebody else.
+fn is_message_for(user: &str, event: &Value) -> bool {
+    event["event"] == "message" && event["sendID"] != *user
 }
 
 fn received(event: &Value) -> Result<Received> {

@@ -5,7 +5,9 @@
 //! * [`client`]: websocket clients in the shapes of the OpenIM SDKs, and pushes;
 //! * [`probe`]: one connection, as a test makes it;
 //! * [`openim`]: a fleet that serves OpenIM's clients;
+//! * [`puppet`]: clients that are not ours, as processes;
 //! * [`js_sdk`]: users of OpenIM's own JS SDK;
+//! * [`rounds`]: rings that send sessions from node to node;
 //! * [`scrape`]: what monitoring sees;
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
 //! * [`kernel`]: a node reduced to its kernel side, fed packet by packet;
@@ -30,6 +32,8 @@ pub mod lab;
 pub mod openim;
 pub mod packet;
 pub mod probe;
+pub mod puppet;
+pub mod rounds;
 pub mod scrape;
 pub mod seed;
 pub mod vectors;

@@ -8,9 +8,10 @@ use ringsteer_tests::{
     lab::{Family, Lab},
     on_each_family,
     openim::Scene,
+    rounds::Rounds,
 };
 
-on_each_family!(two_users_of_the_real_sdk_meet);
+on_each_family!(two_users_of_the_real_sdk_meet, two_users_of_the_real_sdk_notice_no_ring_change);
 
 /// A browser, as the SDK is made for.
 const WEB: u8 = 5;
@@ -84,4 +85,37 @@ fn two_users_of_the_real_sdk_meet(family: Family) -> Result<()> {
     scene.wait_for_sessions(2, 0)?;
     a.log_out()?;
     scene.wait_for_sessions(1, 0)
+}
+
+/// The nodes that own users, ring by ring; the others drain.
+const RINGS: [&[usize]; 8] = [&[1], &[0, 2], &[2], &[0], &[0, 1, 2], &[1], &[0], &[0, 1, 2]];
+
+fn two_users_of_the_real_sdk_notice_no_ring_change(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(3).clients(2).stores(1).build()?;
+    let scene = Scene::set(&lab, family)?;
+    let users = [scene.user_of(1), scene.user_of(2)];
+    let [alice, bob] = &users;
+    let mut a = JsUser::start(lab.client(0), "alice")?;
+    let mut b = JsUser::start(lab.client(1), "bob")?;
+    a.log_in(alice, &scene.token(alice, WEB, "1d")?, WEB, scene.address)?;
+    b.log_in(bob, &scene.token(bob, WEB, "1d")?, WEB, scene.address)?;
+    let mut seq = 0;
+    talk((alice, &mut a), (bob, &mut b), "before", &mut seq)?;
+    let mut rounds = Rounds::of(&scene.fleet);
+    for active in RINGS {
+        rounds.next(active)?;
+        let tag = format!("ring {}", rounds.current().epoch());
+        // They go where they belong while these two talk; and once they are there, they talk on.
+        talk((alice, &mut a), (bob, &mut b), &tag, &mut seq).with_context(|| format!("{tag} comes"))?;
+        lab.router().block_on(rounds.settle(&users))?;
+        talk((alice, &mut a), (bob, &mut b), &format!("{tag}, all there"), &mut seq)?;
+    }
+    for (user, sdk) in [(alice, &mut a), (bob, &mut b)] {
+        sdk.assert_undisturbed()?;
+        let more = sdk.unread_messages()?;
+        ensure!(more.is_empty(), "{user} has got more than was sent: {more:?}");
+    }
+    a.log_out()?;
+    b.log_out()?;
+    lab.router().block_on(rounds.settle(&[]))
 }
