@@ -1,5 +1,8 @@
 //! Several gateways on loopback addresses, each with an agent's control socket of its own: pushes that come in anywhere,
-//! are repeated, and meet a change of the ring.
+//! are repeated, and meet a change of the ring; and words about moves that nobody should say.
+
+#[path = "pushes/forged.rs"]
+mod forged;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -65,6 +68,8 @@ type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 struct Fleet {
     nodes: Vec<Node>,
     ring: Ring,
+    /// Of the gateways' links.
+    port: u16,
 }
 
 fn member(base: u8, number: u16) -> Member {
@@ -214,7 +219,7 @@ impl Fleet {
     async fn start(base: u8, count: u16, numbers: &[u16]) -> Self {
         let (port, ring) = (free_port(base, count).await, ring(base, 1, numbers));
         let nodes: Vec<_> = (1..=count).map(|number| Node::start(base, number, port, &ring)).collect();
-        let fleet = Self { nodes, ring };
+        let fleet = Self { nodes, ring, port };
         for node in &fleet.nodes {
             node.follows(&fleet.ring).await;
         }

@@ -120,15 +120,16 @@ impl Fleet {
         }
     }
 
-    /// A gateway says how it is.
-    pub(crate) fn state(&mut self, from: Gateway, state: &State) {
-        let Some(peer) = self.peers.get_mut(&from.node) else { return };
+    /// A gateway says how it is. False if that is old, or there is no such gateway any more.
+    pub(crate) fn state(&mut self, from: Gateway, state: &State) -> bool {
+        let Some(peer) = self.peers.get_mut(&from.node) else { return false };
         if peer.incarnation != Some(from.incarnation) || peer.life != Life::Up || state.number < peer.number {
-            return;
+            return false;
         }
         peer.number = state.number;
         peer.echoed = peer.echoed.max(state.heard);
         peer.state = Some(state.clone());
+        true
     }
 
     /// Whether the ring has just come into force.

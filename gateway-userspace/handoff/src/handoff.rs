@@ -86,7 +86,7 @@ impl<D: Clone, P: Clone> Handoff<D, P> {
                 if to == me.incarnation {
                     self.said(from, message, now, host);
                 } else {
-                    mover.counts.foreign += 1;
+                    mover.counts.refused.0.stale += 1;
                     out.push_back(Action::Note(Note::Foreign(from)));
                 }
             }
@@ -182,7 +182,7 @@ impl<D: Clone, P: Clone> Handoff<D, P> {
         let Self { limits, fleet, mover, post, out, .. } = self;
         let me = fleet.me().node;
         match message {
-            Message::State(state) => fleet.state(from, &state),
+            Message::State(state) => mover.counts.refused.0.stale += u64::from(!fleet.state(from, &state)),
             Message::Offer(offer) => {
                 let owner = host.owner(&offer.user);
                 mover.offered(from, *offer, owner, fleet, now, limits, out);

@@ -10,6 +10,7 @@
 //! | `event` | what can happen, and what is to be done |
 //! | `message` | what gateways say to each other, and its form on the wire |
 //! | `limits` | how many, how fast and how long |
+//! | `refusals` | what others said in vain |
 //! | `fleet` | what is known of the other gateways: who lives, who follows which ring, who has settled |
 //! | `mover` | sessions and their moves; `giving` is the old owner's part, `taking` the new one's, `pace` how many |
 //! | `post` | pushes: asking everybody who may hold a session of the user |
@@ -27,10 +28,12 @@ pub mod message;
 mod mover;
 pub mod name;
 mod post;
+mod refusals;
 
 pub use self::{
     event::{Action, Event, Host, Outcome},
     handoff::{Admission, Handoff},
     limits::Limits,
     mover::Progress,
+    refusals::Refusals,
 };

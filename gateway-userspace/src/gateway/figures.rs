@@ -10,6 +10,7 @@ use std::{
 
 use super::Shared;
 use crate::{
+    handoff,
     peer::counters::Counts,
     push::Outcome,
     telemetry::{Figures, Subject},
@@ -182,7 +183,20 @@ impl Subject for Shared {
              or were lost with the gateway that had them last",
             ways.map(|(way, count)| (vec![("outcome", way.to_owned())], count)),
         );
-        figures.counter("moves_foreign", "What others said about moves that they had no part in", moves.foreign);
+        let handoff::Refusals { foreign, stale, ring, not_mine, broken } = moves.refused;
+        let in_vain =
+            [("foreign", foreign), ("stale", stale), ("ring", ring), ("not_mine", not_mine), ("broken", broken)];
+        figures.counters(
+            "moves_refused",
+            "What other gateways said about moves that was refused and changed nothing, by reason: of a move in which they \
+             have no part (foreign), of a life or a move that is over (stale), offers by a ring that is not in force here \
+             (ring), of users of other nodes (not_mine) or of which no session could be made (broken), no message at all (malformed), from a node that no ring has \
+             (stranger), more than there was room for (crowded)",
+            in_vain
+                .into_iter()
+                .chain(self.misheard.by_reason())
+                .map(|(reason, count)| (vec![("reason", reason.to_owned())], count)),
+        );
         let under_way = [
             ("waiting", moves.waiting),
             ("moving", moves.moving),

@@ -162,6 +162,8 @@ struct Shared {
     counters: figures::Counters,
     /// How far the sessions' moves have come; set before anything is served.
     moves: OnceLock<watch::Receiver<handoff::Progress>>,
+    /// What others say about moves and cannot be taken in.
+    misheard: Arc<handoff::Misheard>,
     /// The links to the other gateways; set before anything is served.
     links: OnceLock<links::GatewayLinks>,
     pushes: push::Pushes,
@@ -236,6 +238,7 @@ impl Gateway {
             newcomers: OnceLock::new(),
             counters: figures::Counters::default(),
             moves: OnceLock::new(),
+            misheard: Arc::default(),
             links: OnceLock::new(),
             pushes: push::Pushes::new(config)?,
             tasks: TaskTracker::new(),
@@ -251,7 +254,7 @@ impl Gateway {
             }
         };
         let mut handlers = handlers(&shared);
-        let ears = handoff::ears(&mut handlers);
+        let ears = handoff::ears(&mut handlers, &shared.misheard);
         let links = links::start(config, published, handlers, reload)?;
         // Empty: it was made above.
         let _ = shared.links.set(links);

@@ -12,21 +12,24 @@
 //! | `agent` | the requests to the agent, in order and in batches |
 //! | `fleet` | which gateways there are, and what is said to them |
 //! | `word` | the form in which that travels |
+//! | `misheard` | what of it cannot be taken in |
 //!
 //! Promise 3: a ring change disconnects nobody.
 #![forbid(unsafe_code)]
 
 mod agent;
 mod fleet;
+mod misheard;
 mod piece;
 mod remains;
 mod runner;
 mod steps;
 mod word;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-pub use ringsteer_handoff::{Limits, Progress};
+pub use self::misheard::Misheard;
+pub use ringsteer_handoff::{Limits, Progress, Refusals};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -46,7 +49,10 @@ const HEARD_AHEAD: usize = 4096;
 
 /// What others say about moves, from the links' handlers to the task.
 #[derive(Debug)]
-pub struct Ears(mpsc::Receiver<Heard>);
+pub struct Ears {
+    heard: mpsc::Receiver<Heard>,
+    misheard: Arc<Misheard>,
+}
 
 /// What the task needs.
 #[derive(Debug)]
@@ -58,7 +64,7 @@ pub struct Wiring {
     /// What they say.
     pub ears: Ears,
     /// The ring.
-    pub published: watch::Receiver<Option<std::sync::Arc<Published>>>,
+    pub published: watch::Receiver<Option<Arc<Published>>>,
     /// The agent's socket.
     pub agent: PathBuf,
     /// Largest message of a client: what a session that comes must fit into.
@@ -89,11 +95,11 @@ pub enum Order {
 /// An order, and whom to tell when it is obeyed.
 type Ordered = (Order, oneshot::Sender<()>);
 
-/// Has the words of others heard.
-pub fn ears(handlers: &mut Handlers) -> Ears {
-    let (sender, receiver) = mpsc::channel(HEARD_AHEAD);
-    word::hear(handlers, &sender);
-    Ears(receiver)
+/// Has the words of others heard, and counts those that cannot be.
+pub fn ears(handlers: &mut Handlers, misheard: &Arc<Misheard>) -> Ears {
+    let (sender, heard) = mpsc::channel(HEARD_AHEAD);
+    word::hear(handlers, &sender, misheard);
+    Ears { heard, misheard: Arc::clone(misheard) }
 }
 
 /// Starts the task. Must be called within a tokio runtime.

@@ -18,9 +18,10 @@ use tokio::{
 };
 
 use super::{
-    Order, Ordered, Wiring,
+    Ears, Order, Ordered, Wiring,
     agent::{self, Answered, Request},
     fleet::{self, Fleet},
+    misheard::Misheard,
     piece::{Copied, Ends, Piece, PieceState, Silent},
     remains::Remains,
     steps::{self, NotTaken},
@@ -63,6 +64,7 @@ struct Runner {
     leaving: HashMap<MoveId, Ends>,
     /// What is left of connections that have moved on.
     remains: Arc<Remains>,
+    misheard: Arc<Misheard>,
     last_number: u64,
     requests: mpsc::UnboundedSender<Request>,
     done: mpsc::UnboundedSender<Done>,
@@ -91,7 +93,7 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
     spawn(agent::ask(agent, asked, answers));
     let (done, mut results) = mpsc::unbounded_channel();
     let mut lives = links.lives();
-    let mut heard = ears.0;
+    let Ears { mut heard, misheard } = ears;
     let mut runner = Runner {
         handoff: Handoff::new(me, limits, Duration::ZERO),
         me,
@@ -104,6 +106,7 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
         beginning: HashMap::new(),
         leaving: HashMap::new(),
         remains: Arc::default(),
+        misheard,
         last_number: 0,
         requests,
         done,
@@ -233,6 +236,8 @@ impl Runner {
         }
         if let Some(from) = self.fleet.gateway(from.node, from.incarnation) {
             self.happen(Event::Said { from, to, message });
+        } else {
+            self.misheard.stranger();
         }
     }
 

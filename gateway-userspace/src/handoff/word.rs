@@ -1,9 +1,12 @@
 //! What gateways say about moves, as it travels over their links.
 
+use std::sync::Arc;
+
 use ringsteer_handoff::{message::Message, name::Incarnation};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::misheard::Misheard;
 use crate::peer::gateways::{Handlers, Lane, Notice, Peer, Subject};
 
 /// A message of ours: a session at rest is bytes, and pushes do not come this way.
@@ -44,19 +47,24 @@ impl Notice for Word {
 }
 
 /// Has both kinds heard.
-pub(super) fn hear(handlers: &mut Handlers, ears: &mpsc::Sender<Heard>) {
-    let sender = ears.clone();
-    handlers.hear(move |peer: &Peer, Offered(envelope)| pass_on(peer, &envelope, &sender));
-    let sender = ears.clone();
-    handlers.hear(move |peer: &Peer, Word(envelope)| pass_on(peer, &envelope, &sender));
+pub(super) fn hear(handlers: &mut Handlers, ears: &mpsc::Sender<Heard>, misheard: &Arc<Misheard>) {
+    let (sender, counts) = (ears.clone(), Arc::clone(misheard));
+    handlers.hear(move |peer: &Peer, Offered(envelope)| pass_on(peer, &envelope, &sender, &counts));
+    let (sender, counts) = (ears.clone(), Arc::clone(misheard));
+    handlers.hear(move |peer: &Peer, Word(envelope)| pass_on(peer, &envelope, &sender, &counts));
 }
 
-fn pass_on(from: &Peer, envelope: &Envelope, ears: &mpsc::Sender<Heard>) {
+fn pass_on(from: &Peer, envelope: &Envelope, ears: &mpsc::Sender<Heard>, misheard: &Misheard) {
     match Said::decode(&envelope.message) {
         Ok(message) => {
-            // Full ears: whatever is not answered is said again.
-            let _ = ears.try_send(Heard { from: from.clone(), to: envelope.to, message });
+            let heard = Heard { from: from.clone(), to: envelope.to, message };
+            if ears.try_send(heard).is_err() {
+                misheard.crowded();
+            }
         }
-        Err(error) => tracing::warn!("{} says something about moves that is not understood: {error}", from.node),
+        Err(error) => {
+            misheard.malformed();
+            tracing::warn!("{} says something about moves that is not understood: {error}", from.node);
+        }
     }
 }

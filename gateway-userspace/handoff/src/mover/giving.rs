@@ -202,6 +202,7 @@ impl Mover {
             send(from, Message::Go { id }, out);
         } else {
             // Aborted, or decided long ago; then it takes no notice.
+            self.not_from(from, id, out);
             send(from, Message::Abort { id }, out);
         }
     }
@@ -226,6 +227,8 @@ impl Mover {
                 here.attempts = here.attempts.saturating_sub(1);
             }
             self.fail(id.session, now, limits, out);
+        } else {
+            self.not_from(from, id, out);
         }
     }
 
@@ -246,6 +249,8 @@ impl Mover {
                 self.counts.lost += 1;
                 out.push_back(Action::Note(Note::Lost(id)));
             }
+        } else {
+            self.not_from(from, id, out);
         }
     }
 
@@ -325,6 +330,22 @@ impl Mover {
         };
         self.pace.note(id.session, here);
         self.decided.insert(here.user.clone());
+    }
+
+    /// Somebody answers an offer that we have not made to them, or not any more.
+    fn not_from<D, P>(&mut self, from: Gateway, id: MoveId, out: &mut Out<D, P>) {
+        let offered = match self.stage_of(id) {
+            Some(Stage::Offered { to, .. }) => Some(to),
+            Some(Stage::Suspending { .. } | Stage::Holding { .. } | Stage::Dumping { .. }) => {
+                return self.foreign_message(from, out);
+            }
+            _ => self.committed_to(id),
+        };
+        if offered.is_some_and(|to| to != from) {
+            self.foreign_message(from, out);
+        } else {
+            self.in_vain(from, id, out);
+        }
     }
 
     /// The stage of exactly that move, if it is the session's present one.

@@ -26,6 +26,7 @@ use crate::{
     limits::Limits,
     message::{Message, Reached, Went},
     name::{Gateway, MoveId, NodeId, PushId, SessionId, User},
+    refusals::{Beside, Refusals},
 };
 
 /// Where actions go.
@@ -54,8 +55,8 @@ pub struct Progress {
     pub failed: u64,
     /// Sessions lost, because a node ended or was out of reach right after a commit, ever.
     pub lost: u64,
-    /// Messages that nobody should have sent to us, ever.
-    pub foreign: u64,
+    /// What others said in vain, ever.
+    pub refused: Refusals,
 }
 
 /// All sessions and their moves.
@@ -86,7 +87,7 @@ pub(crate) struct Counts {
     pub(crate) taken: u64,
     pub(crate) failed: u64,
     pub(crate) lost: u64,
-    pub(crate) foreign: u64,
+    pub(crate) refused: Beside<Refusals>,
 }
 
 /// A session that is ours.
@@ -344,7 +345,7 @@ impl Mover {
             taken: self.counts.taken,
             failed: self.counts.failed,
             lost: self.counts.lost,
-            foreign: self.counts.foreign,
+            refused: self.counts.refused.0,
         }
     }
 
@@ -391,8 +392,17 @@ impl Mover {
         self.pace.note(session, here);
     }
 
+    /// What a message means that is of no move in which we could have such a part now.
+    fn in_vain<D, P>(&mut self, from: Gateway, id: MoveId, out: &mut Out<D, P>) {
+        if self.generation(id.session).is_some_and(|known| known >= id.generation) {
+            self.counts.refused.0.stale += 1;
+        } else {
+            self.foreign_message(from, out);
+        }
+    }
+
     fn foreign_message<D, P>(&mut self, from: Gateway, out: &mut Out<D, P>) {
-        self.counts.foreign += 1;
+        self.counts.refused.0.foreign += 1;
         out.push_back(Action::Note(Note::Foreign(from)));
     }
 

@@ -58,15 +58,13 @@ impl Mover {
         let Offer { id, epoch, user, opened, platform, seen, dump } = offer;
         if self.sessions.contains_key(&id.session) {
             // It is ours. What is offered is over since long, or somebody makes it up.
-            if self.sessions[&id.session].generation < id.generation {
-                self.foreign_message(from, out);
-            }
-            return;
+            return self.in_vain(from, id, out);
         }
         if self.generation(id.session).is_some_and(|known| known >= id.generation) {
             if self.copies.get(&id.session).is_some_and(|copy| (copy.id, copy.state) == (id, CopyState::Ready)) {
                 send(from, Message::Ready { id }, out);
             }
+            self.counts.refused.0.stale += 1;
             return;
         }
         let refusal = if epoch != fleet.epoch() || !fleet.in_force() {
@@ -79,6 +77,12 @@ impl Mover {
             None
         };
         if let Some(because) = refusal {
+            let refused = &mut self.counts.refused.0;
+            match because {
+                RefusedBecause::Ring => refused.ring += 1,
+                RefusedBecause::NotMine => refused.not_mine += 1,
+                RefusedBecause::Busy | RefusedBecause::CannotRestore => {}
+            }
             return send(from, Message::Refused { id, because }, out);
         }
         // We have given it away and it comes back: whoever offers it has got our word.
@@ -124,6 +128,7 @@ impl Mover {
     pub(crate) fn restore_failed<D, P>(&mut self, id: MoveId, now: Duration, limits: &Limits, out: &mut Out<D, P>) {
         let Some(copy) = self.copies.get(&id.session).filter(|copy| copy.id == id) else { return };
         send(copy.from, Message::Refused { id, because: RefusedBecause::CannotRestore }, out);
+        self.counts.refused.0.broken += 1;
         self.give_up_copy(id, now, limits, out);
     }
 
@@ -142,6 +147,7 @@ impl Mover {
             // Nobody says go to a copy that is not ready, nor to somebody else's.
             Some(copy) if copy.id == id => self.foreign_message(from, out),
             _ => {
+                self.in_vain(from, id, out);
                 let given_up = |gone: &super::Gone| gone.generation == id.generation && gone.given_up;
                 let alive = self.generation(id.session).is_some_and(|known| known >= id.generation)
                     && !self.gone.get(&id.session).is_some_and(given_up);
@@ -161,6 +167,11 @@ impl Mover {
     ) {
         if self.copies.get(&id.session).is_some_and(|copy| copy.id == id && copy.from == from) {
             self.give_up_copy(id, now, limits, out);
+        } else if self.copies.get(&id.session).is_some_and(|copy| copy.id == id) {
+            self.foreign_message(from, out);
+        } else {
+            // Words overtake offers: it may be the first that we hear of that move.
+            self.counts.refused.0.stale += 1;
         }
     }
 
