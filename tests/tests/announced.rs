@@ -111,7 +111,7 @@ fn a_node_that_drains_keeps_what_it_has_until_it_is_told_to_stop() -> Result<()>
         })
     };
     let socket = fleet.socket(OTHER);
-    let announced = lab.router().block_on(control::announce(&socket, MemberState::Draining))?;
+    let announced = lab.router().block_on(control::announce(&socket, MemberState::Draining, None))?;
     ensure!(announced == MemberState::Draining);
     becomes(MemberState::Draining)?;
     held.iter_mut().try_for_each(|probe| probe.echo(100)).context("while its node drains")?;
@@ -126,7 +126,7 @@ fn a_node_that_drains_keeps_what_it_has_until_it_is_told_to_stop() -> Result<()>
     ensure!(Scrape::of(lab.node(OTHER), AGENT)?.value("ringsteer_draining")? == 1.0, "it has forgotten that it drains");
     becomes(MemberState::Draining)?;
     held.iter_mut().try_for_each(|probe| probe.echo(100)).context("after a restart")?;
-    lab.router().block_on(control::announce(&socket, MemberState::Active))?;
+    lab.router().block_on(control::announce(&socket, MemberState::Active, None))?;
     becomes(MemberState::Active)?;
     held.iter_mut().try_for_each(|probe| probe.echo(100)).context("when it is back")
 }

@@ -145,6 +145,11 @@ pub enum Event<D, P> {
     Continue,
     /// As [`Event::Pause`], and what is not committed is aborted.
     Stop,
+    /// So many moves may begin in a second from now on; none for as many as can be.
+    Rate {
+        /// That many.
+        moves_per_s: Option<u32>,
+    },
     /// Time has passed.
     Tick,
 }

@@ -110,6 +110,7 @@ impl<D: Clone, P: Clone> Handoff<D, P> {
             Event::Pause => mover.pause(true),
             Event::Continue => mover.pause(false),
             Event::Stop => mover.stop(now, limits, out),
+            Event::Rate { moves_per_s } => limits.moves_per_s = moves_per_s,
             Event::Tick => {
                 mover.tick(now, limits, out);
                 post.tick(&mut Around { mover, fleet, limits, host, now, out });
@@ -155,7 +156,7 @@ impl<D: Clone, P: Clone> Handoff<D, P> {
 
     /// How far the moves have come.
     pub fn progress(&self) -> Progress {
-        self.mover.progress()
+        self.mover.progress(&self.limits)
     }
 
     /// Pushes under way here, those of others included.

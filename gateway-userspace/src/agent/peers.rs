@@ -169,6 +169,14 @@ impl peer::Desk for Desk {
                     Ok(sessions) => Answer::Sessions(sessions),
                     Err(error) => Answer::Error(error),
                 },
+                Question::Moves { order } => match agent.gateways.moves(order).await {
+                    Ok(moves) => Answer::Moves(moves),
+                    Err(error) => Answer::Error(error),
+                },
+                Question::Announce { state } => match agent.announce(state) {
+                    Ok(state) => Answer::Announced { state },
+                    Err(refusal) => Answer::Error(format!("{refusal:#}")),
+                },
                 Question::Follow { to, address, flows } => {
                     match spawn_blocking(move || agent.follow(to, address, &flows)).await {
                         Ok(Ok(())) => Answer::Followed {},

@@ -3,7 +3,8 @@
 //! | file | subject |
 //! |---|---|
 //! | `config` | what the configuration says |
-//! | `drain` | this node is to leave |
+//! | `drain` | a node is to leave |
+//! | `handoff` | how sessions move from node to node |
 //! | `doctor` | whether this host is fit to steer |
 //! | `node` | the agent of this node, for the subcommands that ask it |
 //! | `pinned` | what a dead agent has left: maps and the ring on disk |
@@ -22,6 +23,7 @@ mod connect;
 mod doctor;
 mod drain;
 mod flows;
+mod handoff;
 mod names;
 mod node;
 mod nodes;
@@ -74,6 +76,7 @@ enum Command {
     Stats(stats::Args),
     Ring(ring::Args),
     Drain(drain::Args),
+    Handoff(handoff::Args),
     Doctor(doctor::Args),
     Token(token::Args),
     Connect(connect::Args),
@@ -113,6 +116,7 @@ fn run(command: Command) -> anyhow::Result<Verdict> {
         Command::Stats(args) => return runtime.block_on(args.run()),
         Command::Ring(args) => return runtime.block_on(args.run()),
         Command::Drain(args) => return runtime.block_on(args.run()),
+        Command::Handoff(args) => return runtime.block_on(args.run()),
         Command::Doctor(args) => return runtime.block_on(args.run()),
         Command::Token(args) => return args.run(),
         Command::Connect(args) => return runtime.block_on(args.run()),

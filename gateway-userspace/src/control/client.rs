@@ -16,11 +16,11 @@ use tokio::{
 use super::{
     line::{self, LineError, MAX_ANSWER_BYTES},
     message::{
-        Answer, FlowEntry, FlowFilter, FlowsEnd, Lookup, Members, MoveOutcome, Moves, Peers, PublicationError, Request,
-        Rings, Services, Sessions, Stats, Status, Told,
+        Answer, FlowEntry, FlowFilter, FlowsEnd, Lookup, Members, MoveOutcome, Moves, NodeMoves, Order, Peers,
+        PublicationError, Request, Rings, Services, Sessions, Stats, Status, Told,
     },
 };
-use crate::ring::MemberState;
+use crate::ring::{MemberNumber, MemberState};
 
 /// Why the agent gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -126,12 +126,19 @@ question! {
     stats() Request::Stats {} => Stats(stats) stats => Stats
 }
 
-/// Has this node announce itself in another state, and gives the one it announces then.
+question! {
+    /// How the sessions' moves go at a member, or at all, after an order has been obeyed.
+    handoff(node: Option<MemberNumber>, order: Option<Order>)
+        Request::Handoff { node, order } => Handoff(nodes) nodes => Vec<NodeMoves>
+}
+
+/// Has a member announce itself in another state, or this node if none is named, and gives the one it announces then.
 ///
-/// # Errors If the agent that listens on `path` cannot be reached, or refuses because nodes do not announce themselves
+/// # Errors
+/// If the agent that listens on `path` cannot be reached, or refuses because nodes do not announce themselves
 /// where this fleet keeps its members.
-pub async fn announce(path: &Path, state: MemberState) -> Result<MemberState, ClientError> {
-    ask(path, &Request::Announce { state }, |answer| match answer {
+pub async fn announce(path: &Path, state: MemberState, node: Option<MemberNumber>) -> Result<MemberState, ClientError> {
+    ask(path, &Request::Announce { state, node }, |answer| match answer {
         Answer::Announced { state } => Some(state),
         _ => None,
     })

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     client::{Agent, ClientError, Listener, Speaker},
-    message::{Answer, Introduction, Publication, Question, Report, Request, Told},
+    message::{Answer, Introduction, MovesReport, Order, Publication, Question, Report, Request, Told},
 };
 use crate::{
     config::Service,
@@ -72,6 +73,9 @@ pub trait Reporter: Send + Sync + 'static {
 
     /// Completes when the gateway has been told to stop; at once if that was before.
     fn leaving(&self) -> CancellationToken;
+
+    /// How the moves of its sessions go, after `order` has been obeyed; none if nothing is moved now.
+    fn moves(&self, order: Option<Order>) -> BoxFuture<'static, Option<MovesReport>>;
 
     /// The sessions of a user.
     fn sessions_of(&self, user: &str) -> Vec<SessionEntry>;
@@ -258,6 +262,14 @@ async fn listen(
                 if answers.send(told).await.is_err() {
                     return ClientError::HungUp;
                 }
+            }
+            Ok(Answer::Question(Question::Moves { id, order })) => {
+                // Rings are heard meanwhile.
+                let (moves, answers) = (gateway.moves(order), answers.clone());
+                tokio::spawn(async move {
+                    // Nobody waits any more if the agent has hung up.
+                    let _ = answers.send(Told::Moves { id, moves: moves.await }).await;
+                });
             }
             Ok(_) => return ClientError::Unexpected,
             Err(error) => return error,

@@ -11,8 +11,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::message::{GatewayReport, Introduction, Question, Report, Told};
+use super::message::{GatewayReport, Introduction, MovesReport, Order, Question, Report, Told};
 use crate::{ring::RingName, session::entry::SessionEntry};
+
+/// What a gateway of another version may do.
+const SOMETHING_ELSE: &str = "the gateway of this node answers something else";
 
 /// Questions that may wait for one gateway.
 const QUESTIONS_AHEAD: usize = 16;
@@ -53,7 +56,7 @@ struct Attached {
     heard: Instant,
     questions: mpsc::Sender<Question>,
     /// Who waits for which answer.
-    waiting: BTreeMap<u64, oneshot::Sender<Vec<SessionEntry>>>,
+    waiting: BTreeMap<u64, oneshot::Sender<Told>>,
 }
 
 /// A gateway's place among those attached, given up when dropped.
@@ -103,32 +106,53 @@ impl Gateways {
     /// # Errors
     /// If there is no gateway, or one does not answer.
     pub async fn sessions(&self, user: &str) -> Result<Vec<SessionEntry>, String> {
+        let mut sessions = Vec::new();
+        for answer in self.ask(|id| Question::Sessions { id, user: user.to_owned() }).await? {
+            match answer {
+                Told::Sessions { sessions: found, .. } => sessions.extend(found),
+                _ => return Err(SOMETHING_ELSE.into()),
+            }
+        }
+        Ok(sessions)
+    }
+
+    /// How the moves of this node's gateways go, after `order` has been obeyed; those of the newest, if there are several.
+    ///
+    /// # Errors
+    /// If there is no gateway, or one does not answer.
+    pub async fn moves(&self, order: Option<Order>) -> Result<MovesReport, String> {
+        let answers = self.ask(|id| Question::Moves { id, order }).await?;
+        match answers.into_iter().next_back() {
+            Some(Told::Moves { moves: Some(moves), .. }) => Ok(moves),
+            Some(Told::Moves { moves: None, .. }) => Err("the gateway of this node moves nothing now".into()),
+            _ => Err(SOMETHING_ELSE.into()),
+        }
+    }
+
+    /// Asks all gateways; gives at least one answer, the oldest gateway's first.
+    async fn ask(&self, question: impl Fn(u64) -> Question) -> Result<Vec<Told>, String> {
         let mut waiting = Vec::new();
         for (id, questions) in self.expect_answers(&mut waiting) {
-            let question = Question::Sessions { id, user: user.to_owned() };
-            if questions.try_send(question).is_err() {
+            if questions.try_send(question(id)).is_err() {
                 return Err("the gateway of this node takes no questions now; try again".into());
             }
         }
         if waiting.is_empty() {
             return Err("no gateway is attached to the agent of this node".into());
         }
-        let mut sessions = Vec::new();
+        let mut answers = Vec::new();
         for answer in waiting {
             match timeout(ANSWER_TIMEOUT, answer).await {
-                Ok(Ok(found)) => sessions.extend(found),
+                Ok(Ok(answer)) => answers.push(answer),
                 Ok(Err(_)) => return Err("the gateway of this node hung up before it answered".into()),
                 Err(_) => return Err("the gateway of this node does not answer".into()),
             }
         }
-        Ok(sessions)
+        Ok(answers)
     }
 
     /// Makes room for an answer of each gateway; gives the questions' numbers, and where to send them.
-    fn expect_answers(
-        &self,
-        waiting: &mut Vec<oneshot::Receiver<Vec<SessionEntry>>>,
-    ) -> Vec<(u64, mpsc::Sender<Question>)> {
+    fn expect_answers(&self, waiting: &mut Vec<oneshot::Receiver<Told>>) -> Vec<(u64, mpsc::Sender<Question>)> {
         let mut inner = self.inner();
         let Inner { attached, last_question, .. } = &mut *inner;
         let expect = |attached: &mut Attached| {
@@ -191,10 +215,10 @@ impl Place {
                 attached.report = report;
                 attached.heard = Instant::now();
             }
-            Told::Sessions { id, sessions } => {
+            Told::Sessions { id, .. } | Told::Moves { id, .. } => {
                 if let Some(waiting) = attached.waiting.remove(&id) {
                     // Whoever asked may have gone away.
-                    let _ = waiting.send(sessions);
+                    let _ = waiting.send(told);
                 }
             }
         }

@@ -21,7 +21,7 @@ mod server;
 mod tests;
 
 pub use client::{
-    ClientError, announce, flows, lookup, members, moves, peers, ring, services, sessions, stats, status,
+    ClientError, announce, flows, handoff, lookup, members, moves, peers, ring, services, sessions, stats, status,
 };
 pub use follower::{Follower, Prepared, Published, Reporter};
 pub use gateways::Gateways;

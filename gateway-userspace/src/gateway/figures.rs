@@ -175,7 +175,7 @@ impl Subject for Shared {
         figures.counter("slow_consumers", "Sessions closed because their clients took messages too slowly", slow);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Counters { opened, pushes, forwarded, received, repeated, unauthorized, refused, .. } = &self.counters;
-        let moves = self.moves.get().map(|moves| *moves.borrow()).unwrap_or_default();
+        let moves = self.moves.get().map(handoff::Handle::progress).unwrap_or_default();
         let ways = [("moved", moves.moved), ("taken", moves.taken), ("failed", moves.failed), ("lost", moves.lost)];
         figures.counters(
             "moves",
@@ -209,6 +209,9 @@ impl Subject for Shared {
             "Sessions that belong to other nodes, and those on their way, by how far they have come",
             under_way.map(|(stage, count)| (vec![("stage", stage.to_owned())], count)),
         );
+        figures.gauge("moves_paused", "1 while no move begins because an operator wants it so", moves.paused);
+        let moves_per_s = moves.moves_per_s.unwrap_or_default();
+        figures.gauge("moves_rate_limit", "How many moves may begin in a second; 0 for any number", moves_per_s);
         figures.counter("sessions_opened", "Sessions that began", count(opened));
         figures.counters(
             "pushes",

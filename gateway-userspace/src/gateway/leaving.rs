@@ -43,7 +43,7 @@ pub(super) fn goodbye() -> Farewell {
 /// Gives the sessions away, for as long as the limits let us, and says goodbye to those that stay.
 pub(super) async fn leave(shared: &Arc<Shared>, moves: Moves) {
     let (began, limit) = (Instant::now(), shared.limits.leave_timeout);
-    let before = moves.progress().borrow().moved;
+    let before = moves.progress().moved;
     tracing::info!("told to stop with {} sessions", shared.sessions().sessions());
     shared.leaving.cancel();
     let mut published = shared.published.clone();
@@ -54,7 +54,7 @@ pub(super) async fn leave(shared: &Arc<Shared>, moves: Moves) {
     let sessions = Sessions(Arc::clone(shared));
     moves.finish(limit.saturating_sub(began.elapsed()), || foreign(&sessions)).await;
     moves.stop(UNDO_TIMEOUT).await;
-    let (progress, last) = (*moves.progress().borrow(), Instant::now());
+    let (progress, last) = (moves.progress(), Instant::now());
     shared.stopping.cancel();
     let stay = all(&sessions);
     tracing::info!(

@@ -51,6 +51,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -72,7 +73,7 @@ use self::{
 };
 use crate::{
     config::{self, Config, Membership, Network, Serve},
-    control::{Follower, Published, Reporter},
+    control::{Follower, MovesReport, Order, Published, Reporter},
     handoff,
     peer::gateways::{Handlers, Links},
     session::{entry::SessionEntry, table::Table},
@@ -161,7 +162,7 @@ struct Shared {
     newcomers: OnceLock<mpsc::Sender<Misplaced>>,
     counters: figures::Counters,
     /// How far the sessions' moves have come; set before anything is served.
-    moves: OnceLock<watch::Receiver<handoff::Progress>>,
+    moves: OnceLock<handoff::Handle>,
     /// What others say about moves and cannot be taken in.
     misheard: Arc<handoff::Misheard>,
     /// The links to the other gateways; set before anything is served.
@@ -305,7 +306,7 @@ impl Gateway {
             limits: handoff::Limits::default(),
         });
         // Empty: a gateway serves once.
-        let _ = shared.moves.set(moves.progress());
+        let _ = shared.moves.set(moves.handle());
         for listener in listeners {
             shared.tasks.spawn(listener.accept(Arc::clone(&shared)));
         }
@@ -340,6 +341,29 @@ fn handlers(shared: &Arc<Shared>) -> Handlers {
     handlers
 }
 
+/// How the moves go, as the agent is told.
+fn report(progress: &handoff::Progress, sessions: u64, leaving: bool) -> MovesReport {
+    let handoff::Progress { waiting, moving, committed, copies, stranded, .. } = *progress;
+    let [waiting, moving, committed, arriving, stranded] =
+        [waiting, moving, committed, copies, stranded].map(|count| count as u64);
+    let handoff::Progress { moved, taken, failed, lost, paused, moves_per_s, .. } = *progress;
+    MovesReport {
+        sessions,
+        waiting,
+        moving,
+        committed,
+        arriving,
+        stranded,
+        moved,
+        taken,
+        failed,
+        lost,
+        paused,
+        moves_per_s,
+        leaving,
+    }
+}
+
 // === impl Shared ===
 
 impl Reporter for Shared {
@@ -350,6 +374,20 @@ impl Reporter for Shared {
 
     fn leaving(&self) -> CancellationToken {
         self.leaving.clone()
+    }
+
+    fn moves(&self, order: Option<Order>) -> BoxFuture<'static, Option<MovesReport>> {
+        let sessions = self.sessions().sessions() as u64;
+        let (handle, leaving) = (self.moves.get().cloned(), self.leaving.is_cancelled());
+        Box::pin(async move {
+            let handle = handle?;
+            if let Some(order) = order
+                && !handle.order(order).await
+            {
+                return None;
+            }
+            Some(report(&handle.progress(), sessions, leaving))
+        })
     }
 
     fn sessions_of(&self, user: &str) -> Vec<SessionEntry> {

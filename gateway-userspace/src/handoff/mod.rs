@@ -9,6 +9,7 @@
 //! | `piece` | a session in one of its states: socket and data, by the core's name for it |
 //! | `remains` | what stays here for a moment of a connection that has moved on |
 //! | `steps` | what an action takes: taking out, putting in, going on |
+//! | `diary` | what of that stands in the log |
 //! | `agent` | the requests to the agent, in order and in batches |
 //! | `fleet` | which gateways there are, and what is said to them |
 //! | `word` | the form in which that travels |
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod diary;
 mod fleet;
 mod misheard;
 mod piece;
@@ -39,7 +41,7 @@ use tokio::{
 pub use self::remains::LIFE as REMAINS_LIFE;
 use self::word::Heard;
 use crate::{
-    control::Published,
+    control::{Order, Published},
     gateway::moving::Sessions,
     peer::gateways::{Handlers, Links},
 };
@@ -76,20 +78,15 @@ pub struct Wiring {
 /// The task. It ends when this is dropped; sessions in motion end with it.
 #[derive(Debug)]
 pub struct Moves {
-    progress: watch::Receiver<Progress>,
-    orders: mpsc::Sender<Ordered>,
+    handle: Handle,
     task: JoinHandle<()>,
 }
 
-/// What an operator wants of the moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Begin no more.
-    Pause,
-    /// Go on.
-    Continue,
-    /// Begin no more, and give up those that are not decided.
-    Stop,
+/// For who looks on, and gives orders.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    progress: watch::Receiver<Progress>,
+    orders: mpsc::Sender<Ordered>,
 }
 
 /// An order, and whom to tell when it is obeyed.
@@ -107,21 +104,26 @@ pub fn start(wiring: Wiring) -> Moves {
     let (progress, seen) = watch::channel(Progress::default());
     let (orders, ordered) = mpsc::channel(16);
     let task = tokio::spawn(runner::run(wiring, progress, ordered));
-    Moves { progress: seen, orders, task }
+    Moves { handle: Handle { progress: seen, orders }, task }
 }
 
 // === impl Moves ===
 
 impl Moves {
-    /// How far the moves have come; follows what happens.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.clone()
+    /// For who looks on, and gives orders.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// How far the moves have come.
+    pub fn progress(&self) -> Progress {
+        self.handle.progress()
     }
 
     /// Returns when nothing is in motion here, and no more than those that cannot move are to be moved from here, of which
     /// `foreign` counts what there is; or after `limit`.
     pub async fn finish(&self, limit: Duration, foreign: impl Fn() -> usize) {
-        let mut progress = self.progress.clone();
+        let mut progress = self.handle.progress.clone();
         let finished = async {
             loop {
                 let now = *progress.borrow_and_update();
@@ -141,22 +143,28 @@ impl Moves {
 
     /// Moves nothing any more; returns when whatever was not decided is back where it was, or after `limit`.
     pub async fn stop(&self, limit: Duration) {
-        let mut progress = self.progress.clone();
+        let mut progress = self.handle.progress.clone();
         let stopped = async {
-            self.order(Order::Stop).await;
+            self.handle.order(Order::Stop).await;
             // The task has ended: then nothing moves.
             let _ = progress.wait_for(|now| now.moving == 0).await;
         };
         let _ = timeout(limit, stopped).await;
     }
+}
 
-    /// Gives an order, and returns when it is obeyed.
-    pub async fn order(&self, order: Order) {
+// === impl Handle ===
+
+impl Handle {
+    /// How far the moves have come.
+    pub fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// Gives an order, and returns when it is obeyed; false if nothing is moved any more.
+    pub async fn order(&self, order: Order) -> bool {
         let (obeyed, done) = oneshot::channel();
-        // Nobody is there when the gateway stops; then nothing moves.
-        if self.orders.send((order, obeyed)).await.is_ok() {
-            let _ = done.await;
-        }
+        self.orders.send((order, obeyed)).await.is_ok() && done.await.is_ok()
     }
 }
 

@@ -18,8 +18,9 @@ use tokio::{
 };
 
 use super::{
-    Ears, Order, Ordered, Wiring,
+    Ears, Ordered, Wiring,
     agent::{self, Answered, Request},
+    diary::Diary,
     fleet::{self, Fleet},
     misheard::Misheard,
     piece::{Copied, Ends, Piece, PieceState, Silent},
@@ -28,7 +29,7 @@ use super::{
     word::{Heard, Said},
 };
 use crate::{
-    control::{MoveOutcome, MoveStep, Published},
+    control::{MoveOutcome, MoveStep, Order, Published},
     gateway::moving::{Moving, Sessions},
     ring::MemberNumber,
     session::table,
@@ -116,6 +117,7 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
     runner.ring(present);
     runner.lives(&lives.borrow_and_update());
     let mut look = Instant::now() + LOOK;
+    let mut diary = Diary::default();
     loop {
         let mut obeyed = None;
         let over = runner.remains.clear(std::time::Instant::now()).map_or(look, Instant::from_std);
@@ -142,10 +144,12 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
                 runner.lives(&now);
             }
             Some((order, done)) = orders.recv() => {
+                tracing::info!("told what to do about moves: {order:?}");
                 runner.happen(match order {
                     Order::Pause => Event::Pause,
                     Order::Continue => Event::Continue,
                     Order::Stop => Event::Stop,
+                    Order::Rate(moves_per_s) => Event::Rate { moves_per_s },
                 });
                 obeyed = Some(done);
             }
@@ -157,6 +161,7 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
                 runner.happen(Event::Tick);
             }
         }
+        diary.note(runner.handoff.progress(), Instant::now());
         progress.send_if_modified(|seen| {
             let now = runner.handoff.progress();
             let new = *seen != now;

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ring::{MemberNumber, NodeAddress, RingName},
+    control::{MovesReport, Order},
+    ring::{MemberNumber, MemberState, NodeAddress, RingName},
     session::entry::SessionEntry,
 };
 
@@ -67,6 +68,16 @@ pub enum Question {
         /// The user.
         user: String,
     },
+    /// How the moves of that node's gateway go, after an order has been obeyed.
+    Moves {
+        /// The order, if there is one.
+        order: Option<Order>,
+    },
+    /// The node is to announce itself in another state.
+    Announce {
+        /// Which.
+        state: MemberState,
+    },
     /// Connections have moved to a member: those that enter the fleet at the node asked are to go there.
     Follow {
         /// The member's number.
@@ -99,6 +110,13 @@ pub enum Answer {
     Sessions(Vec<SessionEntry>),
     /// To [`Question::Follow`]: they go there from now on.
     Followed {},
+    /// To [`Question::Moves`].
+    Moves(MovesReport),
+    /// To [`Question::Announce`]: the state that is announced now.
+    Announced {
+        /// Which.
+        state: MemberState,
+    },
     /// It cannot be answered.
     Error(String),
 }

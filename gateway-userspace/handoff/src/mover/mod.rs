@@ -57,6 +57,10 @@ pub struct Progress {
     pub lost: u64,
     /// What others said in vain, ever.
     pub refused: Refusals,
+    /// Whether none begins until somebody says so.
+    pub paused: bool,
+    /// How many may begin in a second; none for as many as can be.
+    pub moves_per_s: Option<u32>,
 }
 
 /// All sessions and their moves.
@@ -333,7 +337,7 @@ impl Mover {
         offers.chain(committed).chain(copies).chain(self.pace.deadline(now)).min()
     }
 
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self, limits: &Limits) -> Progress {
         Progress {
             sessions: self.sessions.len(),
             waiting: self.pace.waiting(),
@@ -346,6 +350,8 @@ impl Mover {
             failed: self.counts.failed,
             lost: self.counts.lost,
             refused: self.counts.refused.0,
+            paused: self.pace.is_paused(),
+            moves_per_s: limits.moves_per_s,
         }
     }
 

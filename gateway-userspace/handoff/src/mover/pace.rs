@@ -72,6 +72,10 @@ impl Pace {
         self.paused = paused;
     }
 
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Those whose time to wait is over.
     pub(super) fn due(&mut self, now: Duration) -> Vec<SessionId> {
         let mut due = Vec::new();

@@ -6,12 +6,14 @@
 //! | `members` | members, and whether they agree |
 //! | `flows` | the flow table, and what is steered |
 //! | `lookup` | where a user belongs |
+//! | `handoff` | how sessions move, and what operators want of that |
 //! | `sessions` | where a user's sessions are |
 //!
 //! Nothing here waits for whoever publishes, `lookup` apart, which reads the ring in force; and a walk of the flow
 //! table delays nobody but who asked for it.
 
 mod flows;
+mod handoff;
 mod lookup;
 mod members;
 mod sessions;
@@ -47,7 +49,11 @@ impl Desk for Agent {
                     // Several answers: the last one tells the end.
                     blocking(move || self.flows(&filter, &sender).map(Answer::Flows)).await
                 }
-                Request::Announce { state } => match self.announce(state) {
+                Request::Handoff { node, order } => match self.handoff(node, order).await {
+                    Ok(nodes) => Answer::Handoff(nodes),
+                    Err(refusal) => error(format!("{refusal:#}")),
+                },
+                Request::Announce { state, node } => match self.announce_at(node, state).await {
                     Ok(state) => Answer::Announced { state },
                     Err(refusal) => error(format!("{refusal:#}")),
                 },

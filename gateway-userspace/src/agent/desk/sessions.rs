@@ -43,7 +43,7 @@ impl Agent {
         let (sessions, error) = apart(answer.and_then(|answer| match answer {
             Answer::Sessions(sessions) => Ok(sessions),
             Answer::Error(error) => Err(error),
-            Answer::Followed {} => Err("it answers something else".into()),
+            _ => Err("it answers something else".into()),
         }));
         let name = member.identity.to_string();
         NodeSessions { number: Some(member.number), name, here: false, sessions, error }

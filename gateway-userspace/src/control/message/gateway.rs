@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{MovesReport, Order};
 use crate::{
     ring::{MemberNumber, RingName},
     session::entry::SessionEntry,
@@ -27,6 +28,13 @@ pub enum Question {
         /// The user.
         user: String,
     },
+    /// How its moves go, after an order has been obeyed.
+    Moves {
+        /// To be repeated in the answer.
+        id: u64,
+        /// The order, if there is one.
+        order: Option<Order>,
+    },
 }
 
 /// What the gateway says.
@@ -41,6 +49,13 @@ pub enum Told {
         id: u64,
         /// The sessions.
         sessions: Vec<SessionEntry>,
+    },
+    /// The answer to [`Question::Moves`].
+    Moves {
+        /// The question's.
+        id: u64,
+        /// How they go; none if the gateway moves nothing now.
+        moves: Option<MovesReport>,
     },
 }
 

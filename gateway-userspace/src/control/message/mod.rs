@@ -37,6 +37,7 @@
 //! | `services` | what is steered |
 //! | `lookup` | where a user belongs |
 //! | `moves` | connections that go to another node |
+//! | `handoff` | how the sessions' moves go |
 //! | `gateway` | between agent and gateway; where a user's sessions are |
 //!
 //! Agent and gateway are upgraded one after the other, the agent first, so fields that one of them does not know are
@@ -44,6 +45,7 @@
 
 mod flows;
 mod gateway;
+mod handoff;
 mod lookup;
 mod moves;
 mod peers;
@@ -53,11 +55,12 @@ mod status;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ring::MemberState;
+use crate::ring::{MemberNumber, MemberState};
 
 pub use self::{
     flows::{FlowEntry, FlowFilter, FlowState, Flows, FlowsEnd},
     gateway::{GatewayReport, Introduction, NodeSessions, Question, Report, Sessions, Told},
+    handoff::{MovesReport, NodeMoves, Order},
     lookup::{KernelPlacement, Lookup, Placement},
     moves::{FlowMove, HOLD_LIFE_MS, MOVES_MAX, MoveOutcome, MoveStep, Moves},
     peers::{MemberStatus, Members, PeerStatus, Peers},
@@ -103,10 +106,22 @@ pub enum Request {
     Moves(Moves),
     /// The kernel's counters, with a time.
     Stats {},
-    /// Have this node announce itself in another state, where nodes announce themselves.
+    /// How the sessions' moves go, after an order has been obeyed.
+    Handoff {
+        /// At this member alone; none for all.
+        #[serde(default)]
+        node: Option<MemberNumber>,
+        /// The order, if there is one.
+        #[serde(default)]
+        order: Option<Order>,
+    },
+    /// Have a node announce itself in another state, where nodes announce themselves.
     Announce {
         /// Which.
         state: MemberState,
+        /// The member; none for this node.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<MemberNumber>,
     },
 }
 
@@ -136,6 +151,8 @@ pub enum Answer {
     Sessions(Sessions),
     /// To `moves`: what became of each connection, in the order of the request.
     Moved(Vec<MoveOutcome>),
+    /// To `handoff`: node by node.
+    Handoff(Vec<NodeMoves>),
     /// To `stats`.
     Stats(Stats),
     /// To `announce`.
