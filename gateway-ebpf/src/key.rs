@@ -10,16 +10,24 @@
 //! * a pair with a `;` or with an escape that is none does not count;
 //! * the first pair with the right name decides, even if its value is empty.
 //!
+//! A header of the PROXY protocol before the request is passed over, whoever sent it: whether its sender may is for the
+//! gateway to say, and the request of one who may not is refused wherever it goes.
+//!
 //! What cannot be read here (no such parameter, an empty or overlong value, a request that goes on in the next
 //! segment) is [`Key::None`]: the 4-tuple then decides, and the gateway, which reads the whole request, puts it right.
 //!
 //! # Shape
 //!
 //! The kernel's verifier walks every path through a loop. Two things keep that small: the scan reads eight bytes at a
-//! time, and it comes in steps ([`query_start`], [`next_pair`], [`read_pair`]) that hand over nothing but a position.
+//! time, and it comes in steps ([`request_start`], [`query_start`], [`next_pair`], [`read_pair`]) that hand over nothing but a
+//! position.
 //! The kernel program makes each step a function of its own, verified once; [`find`] is their composition on the host.
 
 use crate::{crc32, layout::service::MAX_PARAMETER};
+
+mod proxy;
+
+pub use proxy::request_start;
 
 /// How many bytes of the first segment are searched.
 pub const WINDOW: usize = 2048;
@@ -95,16 +103,20 @@ fn byte_at(window: &Window, position: u32) -> u8 {
     (word_at(window, position >> 3) >> ((position & 7) * 8)) as u8
 }
 
-/// Where the first pair of the query starts among the first `length` bytes.
+/// Where the first pair of the query starts, of the request that starts at `from` among the first `length` bytes.
 #[inline(always)]
-pub fn query_start(window: &Window, length: u32) -> u32 {
+pub fn query_start(window: &Window, length: u32, from: u32) -> u32 {
     // All ones from the moment the first space, the one behind the method, has passed.
     let mut in_target = 0u64;
-    let mut index = 0;
-    while index < WORDS as u32 && index * 8 < length {
+    let mut live = not_before(from);
+    let mut index = from >> 3;
+    let mut steps = 0;
+    while steps < WORDS as u32 && index * 8 < length {
+        steps += 1;
         let word = word_at(window, index);
-        let mut ends = ends_target(word);
+        let mut ends = ends_target(word) & live;
         let mut question = equal(word, b'?');
+        live = u64::MAX;
         if in_target == 0 {
             if ends == 0 {
                 index += 1;
@@ -252,7 +264,7 @@ pub const MAX_CANDIDATES: u32 = 32;
 
 /// The key in the first `length` bytes of `window`, as the kernel program finds it.
 pub fn find(window: &Window, length: u32, name: &[u8; MAX_PARAMETER], name_length: u32) -> Key {
-    let mut position = query_start(window, length);
+    let mut position = query_start(window, length, request_start(window, length));
     for _ in 0..MAX_CANDIDATES {
         if position == NOWHERE {
             return Key::None;

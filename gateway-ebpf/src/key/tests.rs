@@ -184,8 +184,57 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// A header of version 2 with so many bytes of addresses and whatever proxies add.
+fn binary_header(block: &[u8]) -> Vec<u8> {
+    [b"\r\n\r\n\0\r\nQUIT\n\x21\x11", &(block.len() as u16).to_be_bytes()[..], block].concat()
+}
+
+#[test]
+fn a_proxy_header_is_passed_over() {
+    let request = b"GET /?sendID=u1 HTTP/1.1\r\n";
+    for header in [
+        &b"PROXY TCP4 192.0.2.1 203.0.113.1 40000 443\r\n"[..],
+        b"PROXY TCP6 2001:db8::1 2001:db8::2 40000 443\r\n",
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY UNKNOWN ?sendID=no \r\n",
+        &binary_header(b""),
+        &binary_header(b"\xc0\0\x02\x01\xcb\0\x71\x01\x9c\x40\x01\xbb"),
+        &binary_header(b" ?sendID=no "),
+        &binary_header(&[b'?'; 1008]),
+    ] {
+        finds(&[header, request].concat(), b"u1");
+    }
+    // Too long, or something else.
+    finds_nothing(&[&b"PROXY UNKNOWN "[..], &[b'x'; 93], b"\r\n", request].concat());
+    finds_nothing(&[&binary_header(&[b'?'; 1009])[..], request].concat());
+    finds_nothing(&[&binary_header(b"")[..15], request].concat());
+    finds(b"PROXY /?sendID=u1 HTTP/1.1\r\nGET /?sendID=u2 HTTP/1.1\r\n", b"u2");
+    finds(b"PROXYS /?sendID=u1 HTTP/1.1\r\nGET /?sendID=u2 HTTP/1.1\r\n", b"u1");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #[test]
+    fn a_proxy_header_changes_nothing(
+        pieces in prop::collection::vec(piece(), 0..12),
+        text in any::<bool>(),
+        block in prop::collection::vec(any::<u8>(), 0..90),
+        cut: prop::sample::Index,
+    ) {
+        let request = [b"GET /?".to_vec(), pieces.concat(), b" HTTP/1.1\r\n".to_vec()].concat();
+        let header = if text {
+            let words = block.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }).collect::<Vec<_>>();
+            [b"PROXY ", &words[..], b"\r\n"].concat()
+        } else {
+            binary_header(&block)
+        };
+        let behind = [&header[..], &request].concat();
+        let alone = search(&request);
+        prop_assert_eq!(search(&behind), alone, "{}", behind.escape_ascii());
+        let part = search(&behind[..cut.index(behind.len())]);
+        prop_assert!(part == alone || part == Key::None, "{:?} of {:?}", part, alone);
+    }
+
     #[test]
     fn agrees_with_the_rules(pieces in prop::collection::vec(piece(), 0..24)) {
         let request = [b"GET /?".to_vec(), pieces.concat(), b" HTTP/1.1\r\n".to_vec()].concat();

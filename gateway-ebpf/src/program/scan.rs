@@ -21,13 +21,22 @@ pub extern "C" fn scan_options(length: u32) -> u32 {
     0
 }
 
+/// [`key::request_start`] on the scratch window.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn scan_start(length: u32) -> u32 {
+    let Some(scratch) = maps::scratch() else { return NOWHERE };
+    // SAFETY: the scratch memory is this CPU's own.
+    unsafe { key::request_start(&(*scratch).window, length) }
+}
+
 /// [`key::query_start`] on the scratch window.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn scan_query(length: u32) -> u32 {
+pub extern "C" fn scan_query(length: u32, from: u32) -> u32 {
     let Some(scratch) = maps::scratch() else { return NOWHERE };
     // SAFETY: the scratch memory is this CPU's own.
-    unsafe { key::query_start(&(*scratch).window, length) }
+    unsafe { key::query_start(&(*scratch).window, length, from) }
 }
 
 /// [`key::next_pair`] on the scratch window.
@@ -60,7 +69,7 @@ pub extern "C" fn scan_pair(length: u32, start: u32, name_length: u32) -> u64 {
 /// [`key::find`] on the scratch window, from the pieces above.
 #[inline(always)]
 pub fn find(length: u32, name_length: u32) -> Key {
-    let mut position = scan_query(length);
+    let mut position = scan_query(length, scan_start(length));
     for _ in 0..MAX_CANDIDATES {
         if position == NOWHERE {
             return Key::None;

@@ -13,6 +13,7 @@ on_each_family!(
     each_rule_of_the_query,
     only_the_request_line_counts,
     at_either_end_of_a_full_segment,
+    a_proxy_header_is_passed_over,
     a_key_has_a_largest_size,
     a_request_cut_anywhere_gives_its_own_key_or_none,
     what_is_no_request_has_no_key,
@@ -137,6 +138,21 @@ fn at_either_end_of_a_full_segment(family: Family) {
     for pad in 0..16 {
         agree(&mut node, format!("/?x={}&sendID=u{pad}", "y".repeat(pad)), format!("u{pad}").as_bytes());
     }
+}
+
+fn a_proxy_header_is_passed_over(family: Family) {
+    let mut node = Reader::new(family);
+    let expected = crc32::checksum(b"u1");
+    let mut behind = |header: &[u8]| node.read(&[header, &request("/?x=1&sendID=u1")].concat());
+    assert_eq!(behind(b"PROXY TCP4 192.0.2.9 203.0.113.9 51000 443\r\n"), expected);
+    assert_eq!(behind(b"PROXY TCP6 2001:db8::9 2001:db8::a 51000 443\r\n"), expected);
+    // Version 2, at every alignment to the words that the kernel scans by, and up to its largest size.
+    for length in (0..40).chain([1008]) {
+        let fixed = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11"[..], &u16::to_be_bytes(length)[..]].concat();
+        let header = [fixed, vec![b'?'; length.into()]].concat();
+        assert_eq!(behind(&header), expected, "{length} bytes of addresses");
+    }
+    assert_eq!(behind(b"PROXY TCP4 192.0.2.9 203.0.113.9 51000 443"), 0, "a header without an end");
 }
 
 fn a_key_has_a_largest_size(family: Family) {

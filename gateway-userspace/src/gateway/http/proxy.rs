@@ -1,8 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: what a proxy that is trusted says about a client before the client's own first
 //! byte. Pure.
 //!
-//! The kernel program does not skip such a header, and so finds no key behind one: the 4-tuple decides where the
-//! connection goes first, as for all others without a readable key.
+//! The kernel program passes over such a header, too, whoever sent it, and finds the key behind it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
