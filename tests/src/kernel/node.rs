@@ -1,8 +1,8 @@
 //! The node: number 1 of its ring, with one interface, and neighbours behind it.
 
 use std::{
-    fs,
-    net::{IpAddr, UdpSocket},
+    fs, io,
+    net::{IpAddr, TcpStream, UdpSocket},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     thread,
@@ -41,6 +41,9 @@ pub const CLIENT: u8 = 77;
 
 /// How long the kernel may take for what it does later.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a segment may take within this node.
+const ONE_TRY: Duration = Duration::from_millis(200);
 
 /// Where the BPF file system is mounted, for this thread alone.
 const BPF: &str = "/sys/fs/bpf";
@@ -165,10 +168,14 @@ impl Node {
         // The kernel puts an IPv6 address into force later, in work of its own, and has no event for it.
         let deadline = Instant::now() + PATIENCE;
         let address = addresses::virtual_address(Family::V6);
-        // A socket can have it, and one that has none yet can reach it: neither means the other.
+        // A socket can have it, one that has none yet finds a way to it, and what it sends arrives: none of these means the
+        // others.
         let in_force = || {
             UdpSocket::bind((address.ip(), 0))?;
-            UdpSocket::bind((Family::V6.unspecified(), 0))?.connect(address)
+            match TcpStream::connect_timeout(&address, ONE_TRY) {
+                Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => Err(error),
+                _ => Ok(()),
+            }
         };
         while let Err(error) = in_force() {
             ensure!(Instant::now() < deadline, "{address} is not in force: {error}");
