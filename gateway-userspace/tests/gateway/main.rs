@@ -1,5 +1,6 @@
 //! The gateway on loopback, with a real control socket beside it and clients that are not ours.
 
+mod autobahn;
 mod moving;
 mod openim;
 

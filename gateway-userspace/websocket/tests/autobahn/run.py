@@ -27,6 +27,9 @@ from autobahn.websocket.utf8validator import Utf8Validator  # noqa: E402
 # Gone since; a case that the suite itself leaves out asks for it.
 zope.interface.implements = lambda *_: None
 
+# How many seconds nothing may happen, and how many times as long as the suite allows anything may take.
+PATIENCE = 30
+
 
 def to_bytes(text):
     """The bytes of a string of the suite: see `convert.py`."""
@@ -75,6 +78,10 @@ class Protocol(fuzzing.FuzzingClientProtocol):
     def onConnect(self, response):
         self.caseAgent = "ringsteer"
 
+    def killAfter(self, delay):
+        # When a case gives the server up. Whoever needs a second here may need more on a machine that has much to do.
+        super().killAfter(PATIENCE * delay)
+
     # Frames are counted, since a case looks at the counts; what was in them is not written down.
 
     def logRxFrame(self, header, payload):
@@ -110,7 +117,9 @@ def main(spec):
             case.COUNT = min(case.COUNT, max(2, spec["bytes"] // max(1, case.LEN)))
     # The suite prints what it is about to do.
     Factory.out, sys.stdout = sys.stdout, open(os.devnull, "w")
-    Factory({"servers": [{"url": spec["url"]}], "cases": spec["cases"]})
+    timeouts = ("openHandshakeTimeout", "closeHandshakeTimeout", "serverConnectionDropTimeout")
+    servers = [{"url": spec["url"], "options": dict.fromkeys(timeouts, PATIENCE)}]
+    Factory({"servers": servers, "cases": spec["cases"]})
     fuzzing.reactor.run()
 
 
