@@ -4,8 +4,13 @@
 #[path = "pushes/forged.rs"]
 mod forged;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use ringsteer::{
     config::{Config, Overrides, Parameter, Serve, Service},
@@ -13,6 +18,12 @@ use ringsteer::{
     front::Front,
     gateway::{Gateway, Limits},
     ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
+};
+use ringsteer_openim::{
+    frame::{Wire, id},
+    message::content,
+    platform::Platform,
+    token::{Claims, Keys},
 };
 use ringsteer_openim_rpc::{
     Caller, FormerClient,
@@ -32,6 +43,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungsten
 
 const TOKEN: &str = "for-pushes-in-this-test";
 
+/// What tokens of OpenIM's clients are signed with.
+const TOKEN_SECRET: &str = "openIM123";
+
 /// Nothing here takes longer, unless it never ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -46,6 +60,7 @@ struct Node {
     gateways: Arc<Gateways>,
     clients: SocketAddr,
     pushes: SocketAddr,
+    openim: SocketAddr,
     rpc: SocketAddr,
     tasks: Vec<JoinHandle<()>>,
     subject: Arc<dyn ringsteer::telemetry::Subject>,
@@ -105,6 +120,8 @@ impl Node {
     fn start(base: u8, number: u16, port: u16, ring: &Ring) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let member = member(base, number);
+        let token_secret = directory.path().join("token-secret");
+        std::fs::write(&token_secret, TOKEN_SECRET).unwrap();
         let text = format!(
             r#"
             [node]
@@ -134,12 +151,20 @@ impl Node {
             address = "127.0.0.1:2"
             parameter = "recvID"
             serve = "push"
+            [[services]]
+            name = "openim"
+            address = "127.0.0.1:3"
+            parameter = "sendID"
+            serve = "openim"
+            [openim]
+            token_secret_files = ["{}"]
             "#,
             member.identity,
             member.address,
             directory.path().join("agent.sock").display(),
             member.identity,
             member.address,
+            token_secret.display(),
         );
         let mut config = Config::parse(&text, &Overrides::default()).unwrap();
         config.services.iter_mut().for_each(|service| service.address.set_port(0));
@@ -163,6 +188,7 @@ impl Node {
             gateways,
             clients: addresses[0],
             pushes: addresses[1],
+            openim: addresses[2],
             rpc,
             tasks,
             subject,
@@ -185,6 +211,16 @@ impl Node {
 
     async fn connect(&self, user: &str) -> Client {
         within(connect_async(format!("ws://{}/?sendID={user}", self.clients))).await.unwrap().0
+    }
+
+    /// A client of OpenIM's, logged in as the newest SDKs may: by a parameter in which the kernel finds no user.
+    async fn log_in(&self, user: &str, platform: Platform) -> Client {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
+        let keys = Keys::new([TOKEN_SECRET.as_bytes().to_vec()], Duration::ZERO).unwrap();
+        let token = keys.sign(&Claims { user: user.to_owned(), platform, expires: now + 1000 }, now - 100);
+        let login = json!({ "token": token, "userID": user, "platformID": platform.number(), "operationID": "op" });
+        let login = BASE64_URL_SAFE_NO_PAD.encode(login.to_string());
+        within(connect_async(format!("ws://{}/?v={login}", self.openim))).await.unwrap().0
     }
 
     async fn request(&self, target: &str, headers: &str, body: &str) -> (u16, Value) {
@@ -497,7 +533,8 @@ impl Drop for MessageService {
 }
 
 impl MessageService {
-    async fn start(node: &Node) -> Self {
+    /// One that pushes there.
+    async fn start(push: SocketAddr) -> Self {
         use std::io::BufRead as _;
 
         let directory = tempfile::tempdir().unwrap();
@@ -510,7 +547,7 @@ impl MessageService {
         let sets = [
             "msg.listen=127.0.0.1:0".to_owned(),
             format!("msg.path={}", directory.path().join("msg").display()),
-            format!("msg.push=http://{}", node.rpc),
+            format!("msg.push=http://{push}"),
             format!("msg.push_token_file={}", file("token", TOKEN)),
         ];
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ringsteer"));
@@ -571,7 +608,7 @@ async fn the_path_of_a_message() {
     // Pushes wait in a limited number of places, so the sender must not run away.
     const AHEAD: usize = 500;
     let fleet = Arc::new(Fleet::start(27, 3, &[1, 2, 3]).await);
-    let service = MessageService::start(fleet.node(1)).await;
+    let service = MessageService::start(fleet.node(1).rpc).await;
     let (a, b) = (user_where(owned(&fleet.ring, 1)), user_where(owned(&fleet.ring, 3)));
     let conversation = if a < b { format!("si_{a}_{b}") } else { format!("si_{b}_{a}") };
     let mut seen_by_b = fleet.node(3).connect(&b).await;
@@ -847,6 +884,91 @@ async fn the_front_brings_a_message_to_everybody_and_tells_the_webhook_who_was_o
     assert_eq!(front.figure("ringsteer_webhook_failures_total "), 2.0);
     front.stop.send(()).unwrap();
     within(front.task).await.unwrap();
+    webhook.task.abort();
+}
+
+/// What OpenIM's clients are pushed, and the content of the message in it.
+async fn next_pushed(client: &mut Client) -> String {
+    let frame = match within(client.next()).await.expect("a frame").expect("no error") {
+        Message::Binary(frame) => frame,
+        other => panic!("expected a frame, got {other:?}"),
+    };
+    let response = Wire::default().read_response(&frame, 1 << 20).unwrap();
+    assert_eq!(response.id, id::PUSH);
+    String::from_utf8(content(response.data).expect("an envelope").into()).unwrap()
+}
+
+/// In a fleet that serves both kinds of clients each gets a message as it understands it, whichever way it comes in. For
+/// whoever has a browser only, OpenIM wants a notification beside it.
+#[tokio::test]
+async fn clients_of_both_kinds_are_pushed_what_they_understand() {
+    let fleet = Fleet::start(29, 2, &[1, 2]).await;
+    let webhook = Webhook::start(&[200]).await;
+    let front = TestFront::start(&fleet.ring, fleet.node(1).pushes, webhook.address).await;
+    // One of each kind at either node; those of the second are reached over a link.
+    let (mut users, mut plain, mut openim) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, platform) in [(1, Platform::Web), (2, Platform::Ios)] {
+        let node = fleet.node(number);
+        let user = user_where(owned(&fleet.ring, number));
+        plain.push(node.connect(&user).await);
+        openim.push(node.log_in(&user, platform).await);
+        users.push(user);
+    }
+    for (to, name) in [(fleet.node(1).rpc, "through-a-node"), (front.rpc, "through-the-front")] {
+        let channel = tonic::transport::Endpoint::new(format!("http://{to}")).unwrap().connect_lazy();
+        let message = MsgData {
+            send_id: "somebody".into(),
+            server_msg_id: format!("s-{name}"),
+            content: name.to_owned().into(),
+            session_type: 1,
+            ..MsgData::default()
+        };
+        let push = OnlineBatchPushOneMsgReq { msg_data: Some(message), push_to_user_i_ds: users.clone() };
+        let mut request = Caller::service("op").request(push);
+        request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+        let mut gateway = MsgGatewayClient::new(channel);
+        let pushed = gateway.super_group_online_batch_push_one_msg(request);
+        let results = within(pushed).await.unwrap().into_inner().single_push_result;
+        let online: Vec<_> = results.iter().map(|one| (one.resp.len(), one.online_push)).collect();
+        assert_eq!(online, [(2, false), (2, true)], "{name}: a browser is no phone");
+        for client in &mut plain {
+            assert_eq!(next(client).await, name);
+        }
+        for client in &mut openim {
+            assert_eq!(next_pushed(client).await, name);
+        }
+    }
+    front.stop.send(()).unwrap();
+    within(front.task).await.unwrap();
+    assert!(webhook.calls.is_empty(), "nobody was offline");
+    webhook.task.abort();
+}
+
+/// B is nowhere: the webhook is told, once, and B finds the message when it comes.
+#[tokio::test]
+async fn a_message_for_somebody_offline_is_told_to_the_webhook_and_kept() {
+    let fleet = Fleet::start(30, 2, &[1, 2]).await;
+    let mut webhook = Webhook::start(&[200]).await;
+    let front = TestFront::start(&fleet.ring, fleet.node(1).pushes, webhook.address).await;
+    let service = MessageService::start(front.rpc).await;
+    // The sender's other devices are pushed what it says, too, and it is there.
+    let a = user_where(owned(&fleet.ring, 2));
+    let mut sender = fleet.node(2).connect(&a).await;
+    service.send(&a, "b", "m1", "for later").await;
+    let told = |body: &Value| (body["users"].clone(), body["text"].clone());
+    assert_eq!(told(&webhook.call().await.1), (json!(["b"]), json!("for later")));
+    // The sender was not sure whether it had been heard. The service knows the message.
+    service.send(&a, "b", "m1", "for later").await;
+    // The next call is that of the next message.
+    service.send(&a, "b", "m2", "another").await;
+    assert_eq!(told(&webhook.call().await.1), (json!(["b"]), json!("another")));
+    let kept = service.pull("b", &format!("si_b_{a}")).await;
+    let kept: Vec<_> = kept.iter().map(|one| (one.seq, &one.content[..])).collect();
+    assert_eq!(kept, [(1, &b"for later"[..]), (2, b"another")]);
+    assert_eq!((next(&mut sender).await, next(&mut sender).await), ("for later".to_owned(), "another".to_owned()));
+    front.stop.send(()).unwrap();
+    within(front.task).await.unwrap();
+    assert!(webhook.calls.is_empty(), "it is told once a message");
     webhook.task.abort();
 }
 

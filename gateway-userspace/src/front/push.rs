@@ -29,7 +29,7 @@ use crate::{
         memory::{Key, Known},
     },
     random::Spread,
-    session::message::Message,
+    session::message::{Message, Purpose},
     websocket::decoder::Kind,
 };
 
@@ -165,9 +165,11 @@ impl Shared {
         message: &Message,
     ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let mut body = json!({ "id": id, "users": users, "operation": message.operation() });
-        match (message.kind(), str::from_utf8(message.payload())) {
-            (Kind::Text, Ok(text)) => body["text"] = text.into(),
-            _ => body["data"] = BASE64_STANDARD.encode(message.payload()).into(),
+        let base64 = || BASE64_STANDARD.encode(message.payload());
+        match (message.purpose(), message.kind(), str::from_utf8(message.payload())) {
+            (Purpose::Envelope, ..) => body["openim"] = base64().into(),
+            (_, Kind::Text, Ok(text)) => body["text"] = text.into(),
+            _ => body["data"] = base64().into(),
         }
         let parameter = service.parameter.as_ref().map_or("recvID", |parameter| parameter.as_str());
         let user = utf8_percent_encode(users.first().copied().unwrap_or_default(), NON_ALPHANUMERIC);
@@ -198,13 +200,15 @@ impl Shared {
         if users.is_empty() {
             return;
         }
-        let text = str::from_utf8(message.payload()).ok().filter(|_| message.kind() == Kind::Text);
+        // A notification shows what was said; who it was said to in which envelope is nothing to show.
+        let (kind, content) = message.plain();
+        let text = str::from_utf8(&content).ok().filter(|_| kind == Kind::Text);
         let offline = Offline {
             id: named.then(|| id.to_owned()),
             users: users.into_iter().map(str::to_owned).collect(),
             operation: message.operation().to_owned(),
             text: text.map(str::to_owned),
-            data: text.is_none().then(|| BASE64_STANDARD.encode(message.payload())),
+            data: text.is_none().then(|| BASE64_STANDARD.encode(&content)),
         };
         webhook.tell(offline);
     }

@@ -3,13 +3,21 @@
 //! ```json
 //! {"id": "m-1", "users": ["alice", "bob"], "text": "hello"}
 //! {"users": ["alice"], "data": "aGVsbG8=", "operation": "op-7"}
+//! {"users": ["alice"], "openim": "ChQKBnNp…"}
 //! ```
+//!
+//! `openim` is a `PushMessages` with one message. OpenIM's clients get it, plain ones what is in it.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use ringsteer_openim::message::content;
 use serde::{Deserialize, Serialize};
 
 use super::{OnlineRule, Outcome};
-use crate::{session::message::Message, websocket::decoder::Kind};
+use crate::{
+    session::message::{Message, Purpose},
+    websocket::decoder::Kind,
+};
 
 /// Longest id, in bytes.
 pub const MAX_ID: usize = 128;
@@ -55,11 +63,14 @@ pub enum BadBatch {
     #[error("the name of a user is 1 to {MAX_USER} bytes")]
     User,
     /// Two messages, or none.
-    #[error("a batch brings either `text` or `data`")]
+    #[error("a batch brings either `text` or `data` or `openim`")]
     Content,
     /// Not base64.
-    #[error("`data` is no base64: {0}")]
-    Base64(#[from] base64::DecodeError),
+    #[error("`{0}` is no base64: {1}")]
+    Base64(&'static str, base64::DecodeError),
+    /// Not what OpenIM's clients are pushed.
+    #[error("`openim` is no PushMessages of one message")]
+    Envelope,
     /// Too large.
     #[error("the message is larger than {0} bytes")]
     TooLarge(usize),
@@ -75,6 +86,7 @@ struct Body {
     users: Vec<String>,
     text: Option<String>,
     data: Option<String>,
+    openim: Option<String>,
     #[serde(default)]
     operation: String,
 }
@@ -108,7 +120,7 @@ impl Batch {
     /// # Errors
     /// If it is none.
     pub fn read(body: &[u8], max: usize) -> Result<Self, BadBatch> {
-        let Body { id, users, text, data, operation } = serde_json::from_slice(body)?;
+        let Body { id, users, text, data, openim, operation } = serde_json::from_slice(body)?;
         if users.is_empty() || users.len() > MAX_USERS {
             return Err(BadBatch::Users(users.len()));
         }
@@ -118,15 +130,21 @@ impl Batch {
         if !id.as_ref().is_none_or(|id| good_id(id)) || operation.len() > MAX_OPERATION {
             return Err(BadBatch::Name);
         }
-        let (kind, payload) = match (text, data) {
-            (Some(text), None) => (Kind::Text, text.into_bytes()),
-            (None, Some(data)) => (Kind::Binary, BASE64_STANDARD.decode(data)?),
+        let decode = |key, text| BASE64_STANDARD.decode(text).map_err(|error| BadBatch::Base64(key, error));
+        let (purpose, kind, payload) = match (text, data, openim) {
+            (Some(text), None, None) => (Purpose::Push, Kind::Text, text.into_bytes()),
+            (None, Some(data), None) => (Purpose::Push, Kind::Binary, decode("data", data)?),
+            (None, None, Some(openim)) => (Purpose::Envelope, Kind::Binary, decode("openim", openim)?),
             _ => return Err(BadBatch::Content),
         };
         if payload.len() > max {
             return Err(BadBatch::TooLarge(max));
         }
-        Ok(Self { id, users, message: Message::of_operation(kind, payload.into(), operation) })
+        let payload = Bytes::from(payload);
+        if purpose == Purpose::Envelope && content(payload.clone()).is_none() {
+            return Err(BadBatch::Envelope);
+        }
+        Ok(Self { id, users, message: Message::for_purpose(purpose, kind, payload, operation) })
     }
 }
 
@@ -164,6 +182,9 @@ mod tests {
         assert_eq!(batch.message, Message::new(Kind::Text, "hi".into()));
         let batch = read(r#"{"users":["a"],"data":"aGk=","operation":"op"}"#).unwrap();
         assert_eq!((batch.id, batch.message), (None, Message::of_operation(Kind::Binary, "hi".into(), "op")));
+        // A PushMessages with one message in the conversation without a name; its content is "hi".
+        let batch = read(r#"{"users":["a"],"openim":"CggSBgoEYgJoaQ=="}"#).unwrap();
+        assert_eq!((batch.message.purpose(), batch.message.plain()), (Purpose::Envelope, (Kind::Text, "hi".into())));
     }
 
     #[test]
@@ -177,9 +198,13 @@ mod tests {
             (&crowd, "a batch is for 1 to 10000 users, and this one for 10001"),
             (&long, "the name of a user is 1 to 256 bytes"),
             (r#"{"users":[""],"text":"x"}"#, "the name of a user is 1 to 256 bytes"),
-            (r#"{"users":["a"]}"#, "a batch brings either `text` or `data`"),
-            (r#"{"users":["a"],"text":"x","data":""}"#, "a batch brings either `text` or `data`"),
+            (r#"{"users":["a"]}"#, "a batch brings either `text` or `data` or `openim`"),
+            (r#"{"users":["a"],"text":"x","data":""}"#, "a batch brings either `text` or `data` or `openim`"),
+            (r#"{"users":["a"],"text":"x","openim":""}"#, "a batch brings either `text` or `data` or `openim`"),
             (r#"{"users":["a"],"data":"%"}"#, "`data` is no base64: "),
+            (r#"{"users":["a"],"openim":"%"}"#, "`openim` is no base64: "),
+            (r#"{"users":["a"],"openim":"aGk="}"#, "`openim` is no PushMessages of one message"),
+            (r#"{"users":["a"],"openim":""}"#, "`openim` is no PushMessages of one message"),
             (r#"{"users":["a"],"text":"01234567890"}"#, "the message is larger than 10 bytes"),
             (r#"{"id":"a b","users":["a"],"text":"x"}"#, "an id is 1 to 128 characters"),
         ] {

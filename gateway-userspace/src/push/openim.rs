@@ -3,7 +3,10 @@
 use prost::Message as _;
 use ringsteer_openim::message::{pushed, sdkws::MsgData};
 
-use crate::{session::message::Message, websocket::decoder::Kind};
+use crate::{
+    session::message::{Message, Purpose},
+    websocket::decoder::Kind,
+};
 
 /// What OpenIM is told of a platform that could not be reached.
 pub const NOT_DELIVERED: i64 = -1;
@@ -18,13 +21,9 @@ pub fn id_of(message: &MsgData) -> Option<String> {
     }
 }
 
-/// A message as sessions get it: OpenIM's clients in the envelope of a push, `plain` ones its content.
-pub fn message_of(message: MsgData, operation: String, plain: bool) -> Message {
-    if plain {
-        let kind = if str::from_utf8(&message.content).is_ok() { Kind::Text } else { Kind::Binary };
-        return Message::of_operation(kind, message.content, operation);
-    }
-    Message::of_operation(Kind::Binary, pushed(message).encode_to_vec().into(), operation)
+/// A message for sessions of either kind: in its envelope, of which plain clients get the content.
+pub fn message_of(message: MsgData, operation: String) -> Message {
+    Message::for_purpose(Purpose::Envelope, Kind::Binary, pushed(message).encode_to_vec().into(), operation)
 }
 
 #[cfg(test)]
@@ -45,16 +44,17 @@ mod tests {
 
     #[test]
     fn an_openim_client_gets_the_conversation_and_a_plain_one_the_content() {
-        let openim = message_of(message(), "op".into(), false);
+        let openim = message_of(message(), "op".into());
         let envelope = PushMessages::decode(&openim.payload()[..]).unwrap();
         assert_eq!(envelope.msgs["si_a_b"].msgs, [message()]);
         assert_eq!((openim.kind(), openim.operation()), (Kind::Binary, "op"));
         let notification = MsgData { options: [("isNotNotification".to_owned(), false)].into(), ..message() };
-        let envelope = message_of(notification, String::new(), false);
+        let envelope = message_of(notification, String::new());
         let envelope = PushMessages::decode(&envelope.payload()[..]).unwrap();
         assert!(envelope.msgs.is_empty() && envelope.notification_msgs.contains_key("n_a_b"));
-        let plain = message_of(message(), "op".into(), true);
-        assert_eq!((plain.kind(), &plain.payload()[..]), (Kind::Text, &b"hi"[..]));
+        assert_eq!(openim.plain(), (Kind::Text, "hi".into()));
+        let binary = MsgData { content: vec![0xff].into(), ..message() };
+        assert_eq!(message_of(binary, String::new()).plain(), (Kind::Binary, vec![0xff].into()));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use ringsteer_openim::{
     frame::Wire,
     login::{Compression, Encoding},
+    message::content,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,9 @@ pub enum Purpose {
     Push,
     /// To OpenIM's clients the payload is the status of users whom they watch, a `SubUserOnlineStatusTips`.
     OnlineStatus,
+    /// The payload is a message of OpenIM's in its envelope, a `PushMessages`. OpenIM's clients are pushed that; plain ones
+    /// know no envelope, and get the content.
+    Envelope,
 }
 
 /// The forms in which sessions want a message.
@@ -116,6 +120,21 @@ impl Message {
     /// What it is for.
     pub fn purpose(&self) -> Purpose {
         self.0.purpose
+    }
+
+    /// What clients get who know nothing of OpenIM: the payload, or what is in the envelope.
+    pub fn plain(&self) -> (Kind, Bytes) {
+        let content = match self.purpose() {
+            Purpose::Envelope => content(self.payload().clone()),
+            Purpose::Push | Purpose::OnlineStatus => None,
+        };
+        match content {
+            Some(content) => {
+                let kind = if str::from_utf8(&content).is_ok() { Kind::Text } else { Kind::Binary };
+                (kind, content)
+            }
+            None => (self.kind(), self.payload().clone()),
+        }
     }
 
     /// The frame that brings the message to a client in that form. The form is made by `make` at the first call, and then

@@ -1,5 +1,8 @@
 //! Which conversation a message belongs to.
 
+use bytes::Bytes;
+use prost::Message as _;
+
 use super::{
     sdkws::{MsgData, PullMsgs, PushMessages},
     session_type,
@@ -53,6 +56,15 @@ pub fn pushed(message: MsgData) -> PushMessages {
     }
 }
 
+/// The content of the message in the data of a frame 2001, as [`pushed`] makes it; `None` if that is none, or brings
+/// another number of messages than one.
+pub fn content(pushed: Bytes) -> Option<Bytes> {
+    let PushMessages { msgs, notification_msgs } = PushMessages::decode(pushed).ok()?;
+    let mut all = msgs.into_values().chain(notification_msgs.into_values()).flat_map(|pulled| pulled.msgs);
+    let message = all.next()?;
+    all.next().is_none().then_some(message.content)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +102,22 @@ mod tests {
         assert!(pushed(group).msgs.is_empty());
         assert!(pushed(with(true)).notification_msgs.is_empty());
         assert_eq!(pushed(with(true)).msgs["si_a_b"].msgs, [with(true)]);
+    }
+
+    #[test]
+    fn the_content_comes_out_of_the_envelope() {
+        let sealed = |pushed: PushMessages| content(pushed.encode_to_vec().into());
+        for options in [vec![], vec![(IS_NOT_NOTIFICATION.to_owned(), false)]] {
+            for session_type in 0..=4 {
+                let options = options.iter().cloned().collect();
+                let message = MsgData { content: "hi".into(), options, ..message(session_type) };
+                assert_eq!(sealed(pushed(message)).unwrap(), "hi");
+            }
+        }
+        assert_eq!(sealed(pushed(message(1))).unwrap(), "", "one without content is one, too");
+        assert_eq!(sealed(PushMessages::default()), None);
+        let two = PullMsgs { msgs: vec![message(1), message(1)], ..PullMsgs::default() };
+        assert_eq!(sealed(PushMessages { msgs: [(String::new(), two)].into(), ..PushMessages::default() }), None);
+        assert_eq!(content("no protobuf".into()), None);
     }
 }

@@ -20,7 +20,7 @@ pub mod msg {
     include!(concat!(env!("OUT_DIR"), "/openim.msg.rs"));
 }
 
-pub use conversation::{is_notification, pushed};
+pub use conversation::{content, is_notification, pushed};
 
 /// Kinds of sessions, `MsgData.sessionType`.
 pub mod session_type {

@@ -18,7 +18,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status as RpcStatus};
 
 use crate::{
-    config::{GrpcAuth, Serve},
+    config::GrpcAuth,
     front::{
         Shared,
         plan::{Status, UserResult},
@@ -75,15 +75,8 @@ impl Rpc {
             return Err(RpcError::arguments(format!("a push is for at most {MAX_USERS} users")).into());
         }
         let message = message.ok_or_else(|| RpcError::arguments("a push brings a message"))?;
-        // Plain clients know no envelope. The gateways' services say which kind there is.
-        let plain = self
-            .0
-            .published
-            .borrow()
-            .as_ref()
-            .is_some_and(|published| published.services.iter().any(|service| service.serve == Serve::Websocket));
         let id = openim::id_of(&message);
-        let push = Push { id, users, message: openim::message_of(message, caller.operation_id, plain) };
+        let push = Push { id, users, message: openim::message_of(message, caller.operation_id) };
         let pushing = Arc::clone(&self.0);
         let results = self.0.tasks.spawn(async move { pushing.push(push).await }).await;
         results.map_err(|_| RpcError::internal("the push failed").into())

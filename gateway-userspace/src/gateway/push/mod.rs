@@ -54,8 +54,6 @@ const GONE_AFTER: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Pushes {
     config: config::Push,
-    /// Whether the clients here are plain ones, who know no envelope.
-    plain: bool,
     /// They can be replaced while the gateway runs.
     tokens: RwLock<Arc<Tokens>>,
     memory: Mutex<Memory<oneshot::Sender<Outcome>>>,
@@ -81,12 +79,10 @@ impl Pushes {
     /// If pushes are taken, and there are no tokens.
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         let tokens = tokens(config)?;
-        let plain = config.services.iter().any(|service| service.serve == Serve::Websocket);
         let config = &config.push;
         let limits = memory::Limits { window: config.window, entries: REMEMBERED };
         Ok(Self {
             config: config.clone(),
-            plain,
             tokens: RwLock::new(Arc::new(tokens)),
             memory: Mutex::new(Memory::new(limits)),
             rings: Mutex::default(),

@@ -85,7 +85,7 @@ impl Rpc {
         let push = Push {
             id: openim::id_of(&message),
             users: users.iter().map(|user| Wanted { user: user.clone().into_bytes(), except: vec![] }).collect(),
-            message: openim::message_of(message, caller.operation_id, pushes.plain),
+            message: openim::message_of(message, caller.operation_id),
             via: vec![],
             hops: MAX_HOPS,
             patience: pushes.config.deadline,

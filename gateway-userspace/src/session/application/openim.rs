@@ -64,7 +64,7 @@ impl OpenIm {
         message.frame(Form::OpenIm(wire), encoder, |message| {
             let payload = message.payload().clone();
             let response = match message.purpose() {
-                Purpose::Push => dispatch::push(message.operation(), payload),
+                Purpose::Push | Purpose::Envelope => dispatch::push(message.operation(), payload),
                 Purpose::OnlineStatus => dispatch::online_status(payload),
             };
             (Kind::Binary, wire.write(&response))

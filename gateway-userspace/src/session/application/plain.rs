@@ -23,7 +23,7 @@ impl Plain {
     }
 
     pub(super) fn frame(&self, message: &Message, encoder: Encoder) -> Bytes {
-        message.frame(Form::Plain, encoder, |message| (message.kind(), message.payload().clone()))
+        message.frame(Form::Plain, encoder, Message::plain)
     }
 
     pub(super) fn kicked(&mut self, out: &mut Vec<Reaction>) {
