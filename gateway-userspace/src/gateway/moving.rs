@@ -20,11 +20,15 @@ use super::{
     line::Line,
     running::{Registration, Running, requeue},
 };
-use crate::session::{
-    core::Session,
-    message::Message,
-    suspended::Suspended,
-    table::{self, Card, Delivery, Farewell, Fate, SessionId},
+use crate::{
+    push::round::Went,
+    ring::NodeAddress,
+    session::{
+        core::Session,
+        message::Message,
+        suspended::Suspended,
+        table::{self, Card, Delivery, Farewell, Fate, SessionId},
+    },
 };
 
 /// The sessions of a running gateway.
@@ -201,6 +205,14 @@ impl Place {
         registration.watch(&session.application().watched(), &[]);
         shared.presence_changed(&registration.user);
         Some(Running::new(stream, line, session, registration))
+    }
+
+    /// The session is at that node from now on, after so many moves. As [`Place::leave`].
+    pub fn leave_for(self, to: NodeAddress, time: u32) -> Luggage {
+        if let Some(Registration { shared, user, .. }) = &self.registration {
+            shared.goes(user, Went { connection: self.card.connection.clone(), time, to });
+        }
+        self.leave()
     }
 
     /// The session is not here, or not any more. Whoever calls this answers for what was kept.

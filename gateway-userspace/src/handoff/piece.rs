@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ringsteer_handoff::name::MoveId;
+use ringsteer_handoff::name::{MoveId, NodeId};
 use ringsteer_tcp_repair::{Dump, Put, Taken};
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpStream, task::AbortHandle};
@@ -53,6 +53,8 @@ pub(super) struct Rest {
 /// A session of ours whose socket is silent.
 #[derive(Debug)]
 pub(super) struct Silent {
+    /// The node that it is given to, once that is decided.
+    pub(super) to: Option<NodeId>,
     pub(super) taken: Taken,
     pub(super) suspended: Suspended,
     pub(super) place: Place,

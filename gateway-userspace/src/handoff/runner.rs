@@ -298,11 +298,13 @@ impl Runner {
                 }
             }
             Action::Discard { id } => {
-                if let Some(Piece { state: PieceState::Silent { silent, .. }, .. }) = self.pieces.remove(&id.session) {
+                if let Some(Piece { state: PieceState::Silent { table, silent }, .. }) = self.pieces.remove(&id.session)
+                {
                     self.leaving.insert(id, silent.flow);
-                    steps::give_up(*silent, &self.remains);
+                    let to = silent.to.and_then(|to| self.fleet.address(to));
+                    steps::give_up(*silent, to, id.generation, &self.remains);
+                    self.names.remove(&table);
                 }
-                self.names.retain(|_, name| *name != id.session);
             }
             Action::Stranded { session } => {
                 tracing::info!("session {session:?} belongs elsewhere and cannot be moved");
@@ -321,7 +323,15 @@ impl Runner {
             Action::Drop { id } => drop(self.pieces.remove(&id.session)),
             // No agent judges claims yet: what has not been decided when a gateway ends, ends with it.
             Action::Claim { id, .. } => self.events.push_back(Event::Claimed { id, granted: false }),
-            Action::Send { to, message } => self.fleet.say(to, message),
+            Action::Send { to, message } => {
+                if let Said::Go { id } = message
+                    && let Some(Piece { state: PieceState::Silent { silent, .. }, .. }) =
+                        self.pieces.get_mut(&id.session)
+                {
+                    silent.to = Some(to.node);
+                }
+                self.fleet.say(to, message);
+            }
             Action::Answer { .. } => {}
             Action::InForce { epoch } => tracing::debug!("ring of epoch {} is in force among the gateways", epoch.0),
             Action::Note(note) => self.note(&note),

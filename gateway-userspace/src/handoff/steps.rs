@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     gateway::moving::{Moving, Sessions},
+    ring::NodeAddress,
     session::{suspended::Suspended, table::SessionId},
 };
 
@@ -54,7 +55,7 @@ pub(super) fn take(rest: Rest) -> Result<(Silent, Vec<u8>), NotTaken> {
         Ok((taken, tcp)) => {
             let parcel = Parcel { tcp, session: suspended.to_bytes() };
             let bytes = postcard::to_stdvec(&parcel).expect("a vector takes all bytes, and the types are plain");
-            Ok((Silent { taken, suspended, place, flow }, bytes))
+            Ok((Silent { to: None, taken, suspended, place, flow }, bytes))
         }
         Err(refused) => {
             tracing::debug!("{}: cannot be moved: {}", flow.client, refused.error);
@@ -74,7 +75,7 @@ fn lasts(error: &Error) -> bool {
 
 /// Takes a silent session up again, in the gateway that had it. False if it is lost.
 pub(super) fn revive(silent: Silent) -> bool {
-    let Silent { taken, suspended, place, flow } = silent;
+    let Silent { taken, suspended, place, flow, .. } = silent;
     let stream = match taken.resume() {
         Ok(socket) => stream_of(socket),
         Err(refused) => Err(io::Error::other(refused.error)),
@@ -91,16 +92,19 @@ pub(super) fn revive(silent: Silent) -> bool {
     }
 }
 
-/// Gives a silent session up, for it is another node's.
-pub(super) fn give_up(silent: Silent, remains: &Remains) {
+/// Gives a silent session up, for it is another node's, by its so manieth move.
+pub(super) fn give_up(silent: Silent, to: Option<NodeAddress>, time: u32, remains: &Remains) {
     let Silent { taken, place, flow, .. } = silent;
     match taken.give_up() {
         Ok(given_up) => remains.keep(flow, given_up, Instant::now()),
         // The other node has it as it was. If it had moved on, its client will notice a gap and give up.
         Err(kept) => tracing::warn!("{}: its connection went on while it was held: {}", flow.client, kept.error),
     }
-    // Whoever waits for what was kept hears that the session is not here, and asks the owner.
-    let luggage = place.leave();
+    // Whoever waits for what was kept hears that the session is not here, and where it is.
+    let luggage = match to {
+        Some(to) => place.leave_for(to, time),
+        None => place.leave(),
+    };
     if luggage.farewell.is_some() {
         tracing::info!("{}: was to be ended here, and has moved; the new owner judges anew", flow.client);
     }

@@ -5,6 +5,7 @@
 //! | `outcome` | what became of a push to one user |
 //! | `round` | one push on its way: whom to ask next, and when a user may be called offline |
 //! | `places` | who may have sessions of a user |
+//! | `departures` | sessions that went to other nodes lately |
 //! | `memory` | which pushes have been made, so that a repeat does no harm |
 //! | `token` | who may push |
 //! | `batch` | what a push to many users looks like in JSON |
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod departures;
 pub mod memory;
 pub mod openim;
 mod outcome;

@@ -24,6 +24,9 @@ pub struct Rings {
     previous: Option<Ring>,
     /// Those before, and when they were replaced; the latest first.
     older: VecDeque<(Duration, Ring)>,
+    /// When a ring came before which there were some that we have not seen: whoever owned by those may have sessions, and so
+    /// everybody may.
+    missed: Option<Duration>,
     /// Nodes that have no sessions that are not theirs, by which ring.
     settled: BTreeMap<NodeAddress, RingName>,
 }
@@ -36,6 +39,14 @@ impl Rings {
         self.here = here;
         self.previous = previous.cloned();
         let changed = self.present.as_ref().is_some_and(|known| known.name() != present.name());
+        // That the one before is another than the one we know means that there were some between them. A gateway that has
+        // just begun knows none.
+        let known = self.present.as_ref().map(Ring::name);
+        let none_known = self.present.is_none() && previous.is_some();
+        if none_known || (changed && known != previous.map(Ring::name)) {
+            self.missed = Some(now);
+        }
+        self.missed = self.missed.filter(|since| now.saturating_sub(*since) < FOR);
         if let Some(before) = self.present.replace(present.clone()).filter(|_| changed) {
             self.older.push_front((now, before));
             self.older.truncate(REMEMBERED);
@@ -60,8 +71,9 @@ impl Rings {
         let name = present.name();
         let owner = present.owner(user).address;
         let mut former: Vec<NodeAddress> = Vec::new();
-        for ring in self.all().skip(1) {
-            let other = ring.owner(user).address;
+        let owners = self.all().skip(1).map(|ring| ring.owner(user).address);
+        let everybody = self.missed.iter().flat_map(|_| present.members().iter().map(|member| member.address));
+        for other in owners.chain(everybody) {
             let settled = self.settled.get(&other) == Some(&name);
             if other != owner && Some(other) != self.here && !settled && !former.contains(&other) {
                 former.push(other);
@@ -123,5 +135,28 @@ mod tests {
         // Strangers are not remembered.
         rings.settled(node(9), three.name());
         assert!(!rings.settled.contains_key(&node(9)));
+    }
+
+    #[test]
+    fn after_rings_that_were_missed_everybody_may_have_sessions_until_they_are_settled() {
+        let mut rings = Rings::default();
+        let second = Duration::from_secs;
+        let all = |epoch| ring(epoch, &[1, 2, 3, 4]);
+        rings.follow(Some(node(1)), &all(1), None, second(0));
+        rings.follow(Some(node(1)), &all(2), Some(&all(1)), second(1));
+        // Nobody else owned the user.
+        let others = |rings: &Rings| rings.places(b"u").unwrap().former.len();
+        let here = rings.places(b"u").unwrap().owner.is_none();
+        assert_eq!(others(&rings), 0);
+        let latest = all(5);
+        rings.follow(Some(node(1)), &latest, Some(&all(4)), second(2));
+        assert_eq!(others(&rings), if here { 3 } else { 2 });
+        (1..=4).for_each(|number| rings.settled(node(number), latest.name()));
+        assert_eq!(others(&rings), 0);
+        // It is not for ever, should one never say so.
+        rings.follow(Some(node(1)), &all(6), Some(&latest), second(3));
+        assert_eq!(others(&rings), if here { 3 } else { 2 });
+        rings.follow(Some(node(1)), &all(6), Some(&latest), second(700));
+        assert_eq!(others(&rings), 0);
     }
 }

@@ -10,8 +10,12 @@
 //! * What others said and what is here is put together: while a ring changes a user can have sessions on two nodes.
 //! * A session may have moved to this node while others were being asked, maybe before this node heard of the ring by
 //!   which it is the owner. So this node looks once more in the end.
+//! * A session can also cross the questions: the node that it goes to is asked before it is there, the one that it comes
+//!   from when it has left. So a node says, beside what became of a push, which sessions went from it to which node lately,
+//!   and whoever asked asks there (again), unless the one who asked *them* is in a better place to do so.
 //! * A session that took the push on one node and then moves to another must not get it there again. A connection keeps its
-//!   name; so the names of those that took it go along, and they are left out.
+//!   name; so the names of those that took it go along, and they are left out. For the same reason the others are asked one
+//!   after the other.
 //!
 //! Who was not reached then is offline. If somebody who may have a session does not answer, nobody knows.
 
@@ -22,9 +26,9 @@ use serde::{Deserialize, Serialize};
 use super::{Outcome, Reached};
 use crate::ring::NodeAddress;
 
-/// Hops that a push may make from the node where it came in: to the owner, to an owner before, and one more while not
-/// everybody has heard of a new ring.
-pub const MAX_HOPS: u8 = 3;
+/// Hops that a push may make from the node where it came in: to the owner, to an owner before, and some more while not
+/// everybody has heard of a new ring and sessions move on.
+pub const MAX_HOPS: u8 = 5;
 
 /// Who may have sessions of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +70,17 @@ pub struct Wanted {
     pub except: Vec<Box<str>>,
 }
 
+/// A session that went from one node to another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Went {
+    /// The name of its connection.
+    pub connection: Box<str>,
+    /// How often it had gone somewhere by then, this time included.
+    pub time: u32,
+    /// Where to.
+    pub to: NodeAddress,
+}
+
 /// What is to be done for some users now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
@@ -93,6 +108,12 @@ struct User {
     answered: BTreeSet<NodeAddress>,
     /// One of them said that nobody knows.
     unsure: bool,
+    /// Moves of sessions that we have heard of.
+    went: BTreeSet<Went>,
+    /// Nodes to ask, maybe once more, because a session has gone there.
+    again: BTreeSet<NodeAddress>,
+    /// Moves that those who asked us are to follow.
+    passed_back: Vec<Went>,
     outcome: Option<Outcome>,
 }
 
@@ -135,6 +156,9 @@ impl Round {
             reached: vec![],
             answered: BTreeSet::new(),
             unsure: false,
+            went: BTreeSet::new(),
+            again: BTreeSet::new(),
+            passed_back: vec![],
             outcome: None,
         };
         Self { users: users.into_iter().map(user).collect(), here, via, hops: hops.min(MAX_HOPS) }
@@ -171,12 +195,18 @@ impl Round {
                 continue;
             }
             let Places { owner, former } = places(&user.wanted.user);
-            let wanted: Vec<NodeAddress> = match owner {
+            if self.hops == 0 && !user.again.is_empty() {
+                // Somebody else has to find it.
+                user.again.clear();
+                user.unsure = true;
+            }
+            let mut wanted: Vec<NodeAddress> = match owner {
                 _ if self.hops == 0 => vec![],
                 // It sees to the rest.
                 Some(owner) if self.via.is_empty() => vec![owner],
                 owner => owner.into_iter().chain(former).filter(|node| !self.via.contains(node)).collect(),
             };
+            wanted.extend(user.again.iter().filter(|node| !wanted.contains(node)).copied().collect::<Vec<_>>());
             let open: Vec<_> = wanted.iter().copied().filter(|node| !user.answered.contains(node)).collect();
             if !open.is_empty() {
                 // Who is or was asked for this user by us must not be asked by the others.
@@ -184,9 +214,8 @@ impl Round {
                 via.extend(&user.answered);
                 via.sort_unstable();
                 via.dedup();
-                for node in open {
-                    asks.entry((node, via.clone())).or_default().push(index);
-                }
+                // One after the other: a session that takes it at one node and moves on to the next must be known there.
+                asks.entry((open[0], via)).or_default().push(index);
                 continue;
             }
             if user.look == Look::Done && !user.answered.is_empty() {
@@ -221,11 +250,42 @@ impl Round {
     pub fn answered(&mut self, node: NodeAddress, index: usize, outcome: Outcome) {
         let user = &mut self.users[index];
         user.answered.insert(node);
+        user.again.remove(&node);
         match outcome {
             Outcome::Delivered(reached) => user.add(reached),
             Outcome::Offline => {}
             Outcome::Unknown => user.unsure = true,
         }
+    }
+
+    /// Sessions of a user went from some node, ours or one that was asked, to another one. To be told after what has become
+    /// of the push there, and with all that went before that.
+    pub fn went(&mut self, index: usize, all: Vec<Went>) {
+        for went in all {
+            if self.has_it(index, &went.connection) {
+                continue;
+            }
+            let user = &mut self.users[index];
+            if !user.went.insert(went.clone()) {
+                continue;
+            }
+            if Some(went.to) == self.here {
+                if matches!(user.look, Look::Done | Look::Last) {
+                    user.look = Look::Again;
+                }
+            } else if self.via.contains(&went.to) {
+                // It waits for us, or for the one who waits for us: asking it would be waiting for ourselves.
+                user.passed_back.push(went);
+            } else {
+                user.answered.remove(&went.to);
+                user.again.insert(went.to);
+            }
+        }
+    }
+
+    /// For each user, what those who asked us are to follow.
+    pub fn passed_back(&mut self) -> Vec<Vec<Went>> {
+        self.users.iter_mut().map(|user| std::mem::take(&mut user.passed_back)).collect()
     }
 
     /// The time is over. Every user has an outcome then, in the order in which they were given.

@@ -1,6 +1,9 @@
 //! One push to many users, from its first look to its outcomes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use tokio::{
@@ -8,13 +11,16 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::forward::{Batch, MAX_NAMES};
+use super::{
+    forward::{Batch, MAX_NAMES},
+    lock,
+};
 use crate::{
     gateway::{Shared, moving::Delivering},
     push::{
         Outcome, Reached,
         memory::{Key, Known},
-        round::{Ask, Local, Places, Round, Steps, Wanted},
+        round::{Ask, Local, Places, Round, Steps, Wanted, Went},
     },
     random::Spread,
     ring::NodeAddress,
@@ -52,8 +58,12 @@ pub(in crate::gateway) struct Push {
 #[must_use = "somebody wants to know what became of the push"]
 pub(in crate::gateway) struct Pushing {
     outcomes: Vec<Slot>,
+    went: PassedBack,
     patience: Duration,
 }
+
+/// Sessions that whoever asked us is to follow, by the index of their user; there when the outcomes are.
+type PassedBack = Arc<Mutex<Vec<Vec<Went>>>>;
 
 enum Slot {
     Known(Outcome),
@@ -62,6 +72,8 @@ enum Slot {
 
 /// Somebody who waits for the outcome of a push to one user, and what it is remembered by.
 struct Fresh {
+    /// The index of the user.
+    index: usize,
     key: Key,
     waiter: oneshot::Sender<Outcome>,
 }
@@ -71,6 +83,11 @@ struct Fresh {
 impl Pushing {
     /// What became of it, in the order of the users. Whoever has no outcome in time is unknown.
     pub(in crate::gateway) async fn outcomes(self) -> Vec<Outcome> {
+        self.outcomes_and_went().await.0
+    }
+
+    /// The same, and where sessions of the users went.
+    pub(in crate::gateway) async fn outcomes_and_went(self) -> (Vec<Outcome>, Vec<Vec<Went>>) {
         let deadline = Instant::now() + self.patience;
         let mut outcomes = Vec::with_capacity(self.outcomes.len());
         for slot in self.outcomes {
@@ -82,7 +99,8 @@ impl Pushing {
                 },
             });
         }
-        outcomes
+        let went = std::mem::take(&mut *lock(&self.went));
+        (outcomes, went)
     }
 }
 
@@ -92,8 +110,10 @@ impl Shared {
     pub(in crate::gateway) fn push(self: &Arc<Self>, push: Push) -> Pushing {
         let Push { id, users, message, via, hops, patience } = push;
         let entered_here = via.is_empty();
+        let went: PassedBack = Arc::new(Mutex::new(vec![vec![]; users.len()]));
         let nothing_known = |users: Vec<_>| Pushing {
             outcomes: users.iter().map(|_: &Wanted| Slot::Known(Outcome::Unknown)).collect(),
+            went: Arc::default(),
             patience,
         };
         // Without a ring nobody can say who owns whom.
@@ -108,12 +128,12 @@ impl Shared {
         {
             let now = self.pushes.started.elapsed();
             let mut memory = self.pushes.memory();
-            for user in users {
+            for (index, user) in users.into_iter().enumerate() {
                 let key = Key::new(&id, &user.user);
                 let (waiter, receiver) = oneshot::channel();
                 slots.push(match memory.begin(key, waiter, now) {
                     Known::New(waiter) => {
-                        fresh.push(Fresh { key, waiter });
+                        fresh.push(Fresh { index, key, waiter });
                         wanted.push(user);
                         Slot::Waiting(receiver)
                     }
@@ -135,18 +155,19 @@ impl Shared {
         if looking.is_empty() {
             steps = self.steps(&mut round);
             if steps.is_empty() {
-                self.decided(fresh, round.finish(), entered_here);
-                return Pushing { outcomes: slots, patience };
+                self.decided(fresh, round, &went, entered_here);
+                return Pushing { outcomes: slots, went, patience };
             }
         }
         let shared = Arc::clone(self);
+        let passed_back = Arc::clone(&went);
         let under_way = UnderWay { id, message, round, looking, steps, deadline: Instant::now() + patience };
         self.tasks.spawn(async move {
-            let outcomes = under_way.run(&shared).await;
-            shared.decided(fresh, outcomes, entered_here);
+            let round = under_way.run(&shared).await;
+            shared.decided(fresh, round, &passed_back, entered_here);
             drop(place);
         });
-        Pushing { outcomes: slots, patience }
+        Pushing { outcomes: slots, went, patience }
     }
 }
 
@@ -166,11 +187,11 @@ struct UnderWay {
 // === impl UnderWay ===
 
 impl UnderWay {
-    async fn run(mut self, shared: &Arc<Shared>) -> Vec<Outcome> {
+    async fn run(mut self, shared: &Arc<Shared>) -> Round {
         let end = self.deadline + AFTERWARDS;
         // What has been found by then counts.
         let _ = timeout_at(end, self.go(shared)).await;
-        self.round.finish()
+        self.round
     }
 
     async fn go(&mut self, shared: &Arc<Shared>) {
@@ -186,12 +207,14 @@ impl UnderWay {
             for (index, local) in looked {
                 failed |= local == Local::Busy;
                 self.round.local(index, local);
+                self.round.went(index, shared.went_from_here(self.round.user(index)));
             }
             for (ask, outcomes) in steps.asks.iter().zip(asked) {
                 match outcomes {
-                    Some(outcomes) => {
-                        for (&index, outcome) in ask.users.iter().zip(outcomes) {
+                    Some(answers) => {
+                        for (&index, (outcome, went)) in ask.users.iter().zip(answers) {
                             self.round.answered(ask.node, index, outcome);
+                            self.round.went(index, went);
                         }
                     }
                     None => failed = true,
@@ -208,7 +231,7 @@ impl UnderWay {
     }
 
     /// Asks a node for some of the users. None if one part of it gave no answer.
-    async fn ask(&self, shared: &Arc<Shared>, ask: &Ask) -> Option<Vec<Outcome>> {
+    async fn ask(&self, shared: &Arc<Shared>, ask: &Ask) -> Option<Vec<(Outcome, Vec<Went>)>> {
         let left = self.deadline.saturating_duration_since(Instant::now()).max(PAUSE * 4);
         let mut parts: Vec<Vec<Wanted>> = vec![];
         let mut bytes = MAX_NAMES;
@@ -257,6 +280,8 @@ impl Shared {
         looking.retain_mut(|(index, delivering)| match delivering.at_once() {
             Some(deliveries) => {
                 round.local(*index, found(deliveries));
+                let went = self.went_from_here(round.user(*index));
+                round.went(*index, went);
                 false
             }
             None => true,
@@ -274,11 +299,25 @@ impl Shared {
     }
 
     /// All outcomes are there.
-    fn decided(&self, fresh: Vec<Fresh>, outcomes: Vec<Outcome>, entered_here: bool) {
+    fn decided(&self, fresh: Vec<Fresh>, mut round: Round, passed_back: &PassedBack, entered_here: bool) {
+        {
+            let mut passed_back = lock(passed_back);
+            for (Fresh { index, .. }, went) in fresh.iter().zip(round.passed_back()) {
+                passed_back[*index] = went;
+            }
+        }
         let mut memory = self.pushes.memory();
-        for (Fresh { key, waiter }, outcome) in fresh.into_iter().zip(outcomes) {
+        for (Fresh { key, waiter, .. }, outcome) in fresh.into_iter().zip(round.finish()) {
             if entered_here {
                 self.counters.pushed(&outcome);
+            }
+            let nobody_here = !entered_here && outcome == Outcome::Offline;
+            if nobody_here {
+                // Another gateway may ask once more, when a session has come here. Who has asked meanwhile hears that nobody
+                // knows.
+                drop(memory.finish(key, &Outcome::Unknown));
+                let _ = waiter.send(outcome);
+                continue;
             }
             for waiter in memory.finish(key, &outcome).into_iter().chain([waiter]) {
                 // Nobody may wait any more.

@@ -8,7 +8,10 @@ use super::{Push, lock};
 use crate::{
     gateway::Shared,
     peer::gateways::{AskError, Handlers, Peer, Question, Subject},
-    push::{Outcome, round::Wanted},
+    push::{
+        Outcome,
+        round::{Wanted, Went},
+    },
     ring::{NodeAddress, RingName},
     session::message::{Message, Parcel},
 };
@@ -31,6 +34,8 @@ pub(super) struct Batch {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Answer {
     pub(super) outcomes: Vec<Outcome>,
+    /// By user: sessions that went elsewhere, for whoever asks to follow; none for users who are not in it.
+    pub(super) went: Vec<Vec<Went>>,
     /// The ring by which all sessions of the answering node are its own, if they are.
     pub(super) settled: Option<RingName>,
 }
@@ -62,12 +67,12 @@ pub(super) fn answer(handlers: &mut Handlers, shared: &Weak<Shared>) {
         async move {
             match begun {
                 Some((pushing, shared)) => {
-                    let outcomes = pushing.outcomes().await;
+                    let (outcomes, went) = pushing.outcomes_and_went().await;
                     let settled = shared.published().and_then(|published| shared.settled(&published));
-                    Answer { outcomes, settled }
+                    Answer { outcomes, went, settled }
                 }
                 // The gateway is no more.
-                None => Answer { outcomes: vec![Outcome::Unknown; users], settled: None },
+                None => Answer { outcomes: vec![Outcome::Unknown; users], went: vec![], settled: None },
             }
         }
     });
@@ -80,15 +85,15 @@ impl Shared {
         node: NodeAddress,
         batch: &Batch,
         patience: Duration,
-    ) -> Option<Vec<Outcome>> {
+    ) -> Option<Vec<(Outcome, Vec<Went>)>> {
         let users = batch.users.len();
         match self.links().ask(node, batch, patience).await {
-            Ok(Answer { outcomes, settled }) if outcomes.len() == users => {
+            Ok(Answer { outcomes, went, settled }) if outcomes.len() == users => {
                 lock(&self.pushes.unreachable).remove(&node);
                 if let Some(ring) = settled {
                     self.pushes.rings(None, |rings| rings.settled(node, ring));
                 }
-                Some(outcomes)
+                Some(outcomes.into_iter().zip(went.into_iter().chain(std::iter::repeat(vec![]))).collect())
             }
             Ok(_) => {
                 tracing::warn!("{node} answers for other users than it was asked for");
@@ -96,7 +101,7 @@ impl Shared {
             }
             Err(error) => {
                 tracing::debug!("{node} cannot be asked to push: {error}");
-                (error == AskError::NoLink && self.has_gone(node)).then(|| vec![Outcome::Offline; users])
+                (error == AskError::NoLink && self.has_gone(node)).then(|| vec![(Outcome::Offline, vec![]); users])
             }
         }
     }

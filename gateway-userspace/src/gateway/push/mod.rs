@@ -34,8 +34,10 @@ use crate::{
     peer::gateways::Handlers,
     push::{
         Outcome,
+        departures::Departures,
         memory::{self, Memory},
         places::Rings,
+        round::Went,
         token::{Tokens, Unauthorized},
     },
     ring::NodeAddress,
@@ -59,6 +61,7 @@ pub(super) struct Pushes {
     memory: Mutex<Memory<oneshot::Sender<Outcome>>>,
     rings: Mutex<FollowedRings>,
     settled: Mutex<settled::Settled>,
+    departures: Mutex<Departures>,
     /// Nodes that could not be reached, and since when.
     unreachable: Mutex<BTreeMap<NodeAddress, Instant>>,
     under_way: Arc<Semaphore>,
@@ -87,6 +90,7 @@ impl Pushes {
             memory: Mutex::new(Memory::new(limits)),
             rings: Mutex::default(),
             settled: Mutex::default(),
+            departures: Mutex::default(),
             unreachable: Mutex::default(),
             under_way: Arc::new(Semaphore::new(AT_ONCE)),
             started: Instant::now(),
@@ -132,6 +136,19 @@ impl Pushes {
             followed.published = Some(Arc::clone(new));
         }
         read(&mut followed.rings)
+    }
+}
+
+impl Shared {
+    /// Notes that a session of a user goes to another node. Before it is out of the table: whoever does not find it there
+    /// any more has to find this.
+    pub(super) fn goes(&self, user: &[u8], went: Went) {
+        lock(&self.pushes.departures).note(user, went, self.pushes.started.elapsed());
+    }
+
+    /// The sessions of a user that went from here lately. To be asked after looking for those that are here.
+    fn went_from_here(&self, user: &[u8]) -> Vec<Went> {
+        lock(&self.pushes.departures).of(user, self.pushes.started.elapsed())
     }
 }
 

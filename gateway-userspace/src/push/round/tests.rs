@@ -233,3 +233,145 @@ proptest! {
         prop_assert_eq!(outcome.reached().len(), 2);
     }
 }
+
+#[test]
+fn a_session_that_crosses_the_questions_is_found() {
+    let mut round = one(2, &[1], 2);
+    assert_eq!(round.steps(owned_here(&[3, 4])), local());
+    round.local(0, took(&[]));
+    // 3 is asked before it has it, 4 when it is there already, and says so.
+    assert_eq!(ask(round.steps(owned_here(&[3, 4]))).node, node(3));
+    round.answered(node(3), 0, Outcome::Offline);
+    assert_eq!(ask(round.steps(owned_here(&[3, 4]))).node, node(4));
+    let went = |to| vec![Went { connection: "c7".into(), time: 1, to: node(to) }];
+    round.answered(node(4), 0, Outcome::Offline);
+    round.went(0, went(3));
+    let ask = ask(round.steps(owned_here(&[3, 4])));
+    assert_eq!((ask.node, ask.hops), (node(3), 1));
+    round.answered(node(3), 0, Outcome::Delivered(vec![reached(7)]));
+    // That is known by now.
+    round.went(0, went(3));
+    assert_eq!(round.steps(owned_here(&[3, 4])), local());
+    round.local(0, took(&[]));
+    assert!(round.steps(owned_here(&[3, 4])).is_empty());
+    assert_eq!(round.passed_back(), [vec![]]);
+    assert_eq!(round.finish(), [Outcome::Delivered(vec![reached(7)])]);
+}
+
+#[test]
+fn what_went_to_who_waits_for_us_is_their_business() {
+    let mut round = one(2, &[1], 2);
+    assert_eq!(round.steps(owned_here(&[])), local());
+    round.local(0, took(&[]));
+    let went = Went { connection: "c7".into(), time: 3, to: node(1) };
+    round.went(0, vec![went.clone()]);
+    assert!(round.steps(owned_here(&[])).is_empty());
+    assert_eq!(round.passed_back(), [[went]]);
+    // And without a hop left nobody is called offline on the strength of it.
+    let mut last = one(2, &[1], 0);
+    last.steps(owned_here(&[]));
+    last.local(0, took(&[]));
+    last.went(0, vec![Went { connection: "c7".into(), time: 3, to: node(3) }]);
+    assert!(last.steps(owned_here(&[])).is_empty());
+    assert_eq!(last.finish(), [Outcome::Unknown]);
+}
+
+/// The owners of one user, ring by ring.
+const OWNERS: [u16; 5] = [1, 2, 3, 1, 4];
+
+/// A fleet of four whose ring changes again and again. Every node hears of each ring in its own time; a session goes from a
+/// node to the owner by the ring of that node, if that one follows the same ring; nobody is ever settled.
+struct Restless {
+    /// By node: the ring it follows, and what went from there.
+    nodes: [(usize, Vec<Went>); 4],
+    /// The session's node, how often it has moved, and how often the push has reached it.
+    session: (u16, u32, u32),
+    script: std::vec::IntoIter<u8>,
+}
+
+impl Restless {
+    fn places(&self, at: u16) -> Places {
+        let ring = self.nodes[usize::from(at) - 1].0;
+        let owner = OWNERS[ring];
+        let mut former: Vec<u16> =
+            OWNERS[..ring].iter().copied().filter(|&other| other != at && other != owner).collect();
+        former.sort_unstable();
+        former.dedup();
+        Places { owner: (owner != at).then(|| node(owner)), former: former.into_iter().map(node).collect() }
+    }
+
+    fn happen(&mut self) {
+        match self.script.next() {
+            Some(what @ 0..4) => {
+                let ring = &mut self.nodes[usize::from(what)].0;
+                *ring = (*ring + 1).min(OWNERS.len() - 1);
+            }
+            Some(4..) => {
+                let (at, time, _) = &mut self.session;
+                let ring = self.nodes[usize::from(*at) - 1].0;
+                let to = OWNERS[ring];
+                if to != *at && self.nodes[usize::from(to) - 1].0 == ring {
+                    *time += 1;
+                    let went = Went { connection: reached(0).connection, time: *time, to: node(to) };
+                    self.nodes[usize::from(*at) - 1].1.push(went);
+                    *at = to;
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn push(&mut self, at: u16, wanted: Wanted, via: Vec<NodeAddress>, hops: u8) -> (Outcome, Vec<Went>) {
+        let mut round = Round::new([wanted], Some(node(at)), via, hops);
+        for _ in 0..100 {
+            let places = self.places(at);
+            let steps = round.steps(|_| places.clone());
+            if steps.is_empty() {
+                return (round.clone().finish().remove(0), round.passed_back().remove(0));
+            }
+            self.happen();
+            if !steps.local.is_empty() {
+                let is_here = self.session.0 == at && !round.has_it(0, &reached(0).connection);
+                self.session.2 += u32::from(is_here);
+                round.local(0, if is_here { took(&[0]) } else { took(&[]) });
+                round.went(0, self.nodes[usize::from(at) - 1].1.clone());
+            }
+            for ask in steps.asks {
+                self.happen();
+                let number = (1..5).find(|&number| node(number) == ask.node).unwrap();
+                let (outcome, went) = self.push(number, round.wanted(0), ask.via, ask.hops);
+                self.happen();
+                round.answered(ask.node, 0, outcome);
+                round.went(0, went);
+            }
+        }
+        panic!("it goes on for ever");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8192))]
+
+    /// However often the ring changes and the session moves meanwhile: the user is never called offline, and the push
+    /// arrives once; at most nobody knows.
+    #[test]
+    fn an_online_user_is_never_called_offline_in_a_restless_fleet(
+        entry in 1..5u16,
+        before in prop::collection::vec(0..8u8, 0..24),
+        script in prop::collection::vec(0..8u8, 0..40),
+    ) {
+        let nodes = std::array::from_fn(|_| (0, vec![]));
+        let mut fleet = Restless { nodes, session: (1, 0, 0), script: before.clone().into_iter() };
+        before.iter().for_each(|_| fleet.happen());
+        fleet.script = script.into_iter();
+        let (outcome, _) = fleet.push(entry, wanted().into_iter().next().unwrap(), vec![], MAX_HOPS);
+        match outcome {
+            Outcome::Delivered(reached_by) => {
+                prop_assert_eq!(reached_by, vec![reached(0)]);
+                prop_assert_eq!(fleet.session.2, 1);
+            }
+            Outcome::Unknown => {}
+            Outcome::Offline => prop_assert!(false, "called offline while at node {}", fleet.session.0),
+        }
+    }
+}
