@@ -116,6 +116,8 @@ pub struct Node {
     pub requests: VecDeque<Request>,
     /// The kernel's entries.
     pub entries: BTreeMap<SessionId, Entry>,
+    /// Holds that lives of its gateway have left behind. Its agent gives them away in the end.
+    pub forgotten: BTreeSet<MoveId>,
     /// Whose end it has heard of.
     pub noticed: BTreeSet<Incarnation>,
     /// Users that wait for the ring to come into force.
@@ -248,6 +250,7 @@ impl World {
                 claims: BTreeSet::new(),
                 requests: VecDeque::new(),
                 entries: BTreeMap::new(),
+                forgotten: BTreeSet::new(),
                 noticed: BTreeSet::new(),
                 newcomers: Vec::new(),
             });
@@ -454,6 +457,9 @@ impl World {
         node.restoring.clear();
         node.claims.clear();
         node.newcomers.clear();
+        let held = node.entries.values().filter(|entry| matches!(entry, Entry::Held(..))).map(|entry| entry.id());
+        let to_be = node.requests.iter().filter(|request| matches!(request, Request::Hold(..))).map(|one| one.id());
+        node.forgotten.extend(held.chain(to_be));
         let me = node.me;
         for (session, socket) in std::mem::take(&mut node.sockets) {
             let client = self.clients.get_mut(&session).unwrap();
@@ -700,6 +706,24 @@ impl World {
             }
         }
         panic!("they never stop talking");
+    }
+
+    /// The agents do what they were asked for, and give away what their gateways' former lives have left behind.
+    pub fn give_away(&mut self) {
+        for index in 0..self.nodes.len() {
+            while !self.nodes[index].requests.is_empty() {
+                self.agent(index);
+            }
+        }
+        for node in &mut self.nodes {
+            for entry in node.entries.values_mut() {
+                if let Entry::Held(id, to) = *entry
+                    && node.forgotten.contains(&id)
+                {
+                    *entry = Entry::Moved(id, to);
+                }
+            }
+        }
     }
 
     /// Nothing goes wrong any more: all ends of gateways are heard of, the last ring comes everywhere, every message
