@@ -28,10 +28,10 @@ pub struct TestArgs {
     no_capture: bool,
 }
 
-/// Run the demo: five nodes, a thousand users, a push to every one of them
+/// Run the demo: five nodes, a thousand users, pushes, and rings that change
 ///
-/// First with pushes placed by a ring of other names, which is the bug this project is about, then with ringsteer. Needs
-/// root. Exits with an error if ringsteer misroutes a push.
+/// First with pushes placed by a ring of other names, which is the bug this project is about, then with ringsteer, while the
+/// ring changes and a gateway is restarted. Needs root. Exits with an error if ringsteer misroutes a push or disconnects a client.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask demo             the whole story

@@ -27,7 +27,7 @@ const OLDEST_KERNEL: Version = Version::new(6, 8);
 pub enum Purpose {
     /// Everything.
     All,
-    /// The lab alone.
+    /// The lab, with a store of members.
     Demo,
     /// The tests, with a websocket server that is not ours and a store of members.
     Tests,
@@ -39,29 +39,29 @@ pub enum Purpose {
 struct Tool {
     name: &'static str,
     package: &'static str,
-    /// Who needs it besides [`Purpose::All`]; nobody in particular means everyone.
-    only_for: Option<Purpose>,
+    /// Who needs it besides [`Purpose::All`]; none in particular means everyone.
+    only_for: &'static [Purpose],
     is_there: fn(name: &str) -> bool,
 }
 
 const TOOLS: [Tool; 14] = [
     // The ringsteer binary is compiled with them. The package with protoc only recommends the one with the definitions.
-    Tool { name: "protoc", package: "protobuf-compiler", only_for: None, is_there: protoc },
-    Tool { name: "google/protobuf/descriptor.proto", package: "libprotobuf-dev", only_for: None, is_there: definition },
-    Tool { name: "ip", package: "iproute2", only_for: None, is_there: program },
-    Tool { name: "nft", package: "nftables", only_for: None, is_there: program },
-    Tool { name: "ethtool", package: "ethtool", only_for: None, is_there: program },
-    Tool { name: "bpftool", package: "bpftool", only_for: None, is_there: program },
-    Tool { name: "websockets", package: "python3-websockets", only_for: Some(Purpose::Tests), is_there: python_module },
-    Tool { name: "etcd", package: "etcd-server", only_for: Some(Purpose::Tests), is_there: program },
-    Tool { name: "ensurepip", package: "python3-venv", only_for: Some(Purpose::Tests), is_there: python_module },
-    Tool { name: "kubectl", package: "kubernetes-client", only_for: Some(Purpose::Tests), is_there: kustomize },
+    Tool { name: "protoc", package: "protobuf-compiler", only_for: &[], is_there: protoc },
+    Tool { name: "google/protobuf/descriptor.proto", package: "libprotobuf-dev", only_for: &[], is_there: definition },
+    Tool { name: "ip", package: "iproute2", only_for: &[], is_there: program },
+    Tool { name: "nft", package: "nftables", only_for: &[], is_there: program },
+    Tool { name: "ethtool", package: "ethtool", only_for: &[], is_there: program },
+    Tool { name: "bpftool", package: "bpftool", only_for: &[], is_there: program },
+    Tool { name: "websockets", package: "python3-websockets", only_for: &[Purpose::Tests], is_there: python_module },
+    Tool { name: "etcd", package: "etcd-server", only_for: &[Purpose::Demo, Purpose::Tests], is_there: program },
+    Tool { name: "ensurepip", package: "python3-venv", only_for: &[Purpose::Tests], is_there: python_module },
+    Tool { name: "kubectl", package: "kubernetes-client", only_for: &[Purpose::Tests], is_there: kustomize },
     // libFuzzer is compiled from source.
-    Tool { name: "c++", package: "g++", only_for: Some(Purpose::Tests), is_there: program },
+    Tool { name: "c++", package: "g++", only_for: &[Purpose::Tests], is_there: program },
     // For OpenIM's JS SDK.
-    Tool { name: "node", package: "nodejs", only_for: Some(Purpose::Tests), is_there: node },
-    Tool { name: "npm", package: "npm", only_for: Some(Purpose::Tests), is_there: program },
-    Tool { name: "haproxy", package: "haproxy", only_for: Some(Purpose::Benchmarks), is_there: program },
+    Tool { name: "node", package: "nodejs", only_for: &[Purpose::Tests], is_there: node },
+    Tool { name: "npm", package: "npm", only_for: &[Purpose::Tests], is_there: program },
+    Tool { name: "haproxy", package: "haproxy", only_for: &[Purpose::Benchmarks], is_there: program },
 ];
 
 /// Runs the command.
@@ -118,7 +118,7 @@ fn machine_problems(is_root: bool, kernel: Option<Version>, has_btf: bool) -> Ve
 }
 
 fn missing_packages(purpose: Purpose, is_there: impl Fn(&Tool) -> bool) -> Vec<&'static str> {
-    let wanted = |tool: &&Tool| purpose == Purpose::All || tool.only_for.is_none_or(|only| only == purpose);
+    let wanted = |tool: &&Tool| purpose == Purpose::All || tool.only_for.is_empty() || tool.only_for.contains(&purpose);
     let missing: BTreeSet<_> =
         TOOLS.iter().filter(wanted).filter(|tool| !is_there(tool)).map(|tool| tool.package).collect();
     missing.into_iter().collect()
@@ -176,7 +176,7 @@ mod tests {
             packages.sort_unstable();
             packages
         };
-        assert_eq!(missing(Purpose::Demo), everyone);
+        assert_eq!(missing(Purpose::Demo), and(&["etcd-server"]));
         let for_tests =
             ["etcd-server", "g++", "kubernetes-client", "nodejs", "npm", "python3-venv", "python3-websockets"];
         assert_eq!(missing(Purpose::Tests), and(&for_tests));

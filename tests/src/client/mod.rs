@@ -19,6 +19,7 @@
 //! [`Host::block_on`](crate::lab::Host::block_on). Nothing waits longer than [`LIMIT`].
 
 mod answer;
+mod batches;
 mod chunks;
 mod dial;
 mod push;
@@ -27,6 +28,7 @@ mod vanish;
 mod websocket;
 
 pub use answer::Answer;
+pub use batches::{BatchPusher, PushStatus};
 pub use chunks::{Pace, write_chunks};
 pub use dial::Dial;
 pub use push::Push;

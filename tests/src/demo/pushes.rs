@@ -40,7 +40,7 @@ pub fn to_all(
     forward: bool,
     place: impl Fn(&str) -> SocketAddr,
 ) -> Result<Outcome> {
-    let pushes: Vec<_> = users.names.iter().map(|user| (user.clone(), place(user))).collect();
+    let pushes: Vec<_> = users.names().into_iter().map(|user| (user.clone(), place(&user))).collect();
     fleet.lab.pusher().block_on(async move {
         let mut outcome = Outcome::default();
         let mut under_way = JoinSet::new();

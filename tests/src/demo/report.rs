@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, ensure};
 use ringsteer_ebpf::layout::stats::Stats;
 
-use super::{pushes::Outcome, resize, users::Users};
+use super::{pushes::Outcome, rings, users::Users};
 use crate::fleet::Fleet;
 
 /// The measured figures.
@@ -22,7 +22,7 @@ pub struct Report {
     pushes: [Outcome; 3],
     arrived: usize,
     counters: Stats,
-    resized: resize::Outcome,
+    changed: rings::Outcome,
 }
 
 /// What is said about a node.
@@ -40,35 +40,38 @@ impl Report {
         pushes: [Outcome; 3],
         arrived: usize,
         counters: Stats,
-        resized: resize::Outcome,
+        changed: rings::Outcome,
     ) -> Self {
         let mut setup = users.setup.clone();
         setup.sort_unstable();
+        let shares = fleet.ring.shares();
         let nodes = fleet
             .ring
-            .shares()
-            .into_iter()
-            .map(|(number, share)| {
+            .members()
+            .iter()
+            .enumerate()
+            .map(|(index, member)| {
                 let [_, _, after] = &pushes;
-                let name = format!("node-{}", number.get());
+                let name = format!("node-{}", index + 1);
+                let share = shares.iter().find(|(number, _)| *number == member.number).map_or(0.0, |(_, share)| *share);
                 NodeRow { connections: after.by_node.get(&name).copied().unwrap_or(0), name, share }
             })
             .collect();
         Self {
-            users: users.names.len(),
+            users: users.setup.len(),
             nodes,
             setup_p50: percentile(&setup, 50),
             setup_p99: percentile(&setup, 99),
             pushes,
             arrived,
             counters,
-            resized,
+            changed,
         }
     }
 }
 
 /// The value that `percent` of the sorted ones do not exceed.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+pub(super) fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     let rank = (sorted.len() * percent).div_ceil(100).max(1) - 1;
     sorted.get(rank).copied().unwrap_or_default()
 }
@@ -121,6 +124,6 @@ impl Display for Report {
         for (name, value) in self.counters.named().filter(|(_, value)| *value > 0) {
             writeln!(f, "  {name:<24} {value:>10}")?;
         }
-        write!(f, "\n{}", self.resized)
+        write!(f, "\n{}", self.changed)
     }
 }
