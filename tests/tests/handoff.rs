@@ -1,5 +1,5 @@
 //! The ring changes under users who talk, and nobody is disconnected: their sessions go to their new owners, and back, with
-//! everything that is under way. Keeps promise 3.
+//! everything that is under way. The same while one gateway after the other is started again. Keeps promise 3.
 
 use std::{
     net::SocketAddr,
@@ -17,12 +17,19 @@ use ringsteer::{
 };
 use ringsteer_tests::{
     client::{Dial, Login, Message, Shape, open},
+    demo::{
+        stream::Stream,
+        users::{self, User},
+    },
     fleet::{Fleet, Options},
     lab::{Family, Lab},
     on_each_family,
 };
 
-on_each_family!(talking_users_follow_the_ring_and_notice_nothing);
+on_each_family!(
+    talking_users_follow_the_ring_and_notice_nothing,
+    all_gateways_are_restarted_one_after_another_and_nobody_notices
+);
 
 const NODES: usize = 3;
 const USERS: usize = 60;
@@ -112,5 +119,84 @@ fn talking_users_follow_the_ring_and_notice_nothing(family: Family) -> Result<()
     changed?;
     println!("{messages} messages");
     ensure!(messages > 0);
+    Ok(())
+}
+
+/// Gateways that are started again, one after the other, and users who talk and are pushed to meanwhile.
+const RESTARTED: usize = 5;
+const PUSHED_TO: usize = 100;
+const PUSHES_PER_S: u32 = 300;
+
+/// Each node is drained, its gateway stopped by SIGTERM and started again, and gets its users back. Nobody is disconnected,
+/// and every push arrives once and in order.
+fn all_gateways_are_restarted_one_after_another_and_nobody_notices(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(RESTARTED).clients(1).build()?;
+    let fleet = Fleet::start(&lab, &Options { ring_file: true, ..Options::all(family) })?;
+    let users = users::connect(&fleet, PUSHED_TO)?;
+    let crowd = users.crowd();
+    let stream = Stream::start(&fleet, crowd, &fleet.ring, PUSHES_PER_S)?;
+    crowd.talk(true);
+
+    let everybody: Vec<usize> = (0..RESTARTED).collect();
+    let mut epoch = fleet.ring.epoch().0;
+    // The next ring, with everybody where they belong, and each pushed to there.
+    let mut follow = |active: &[usize]| -> Result<()> {
+        epoch += 1;
+        let ring = ring_of(&fleet.ring, epoch, active)?;
+        fleet.give_ring_to_all(&ring)?;
+        stream.follow(&ring);
+        lab.router().block_on(async {
+            for node in 0..RESTARTED {
+                let number = fleet.ring.members()[node].number;
+                let names = users.names();
+                let wanted = names.iter().filter(|user| ring.owner(user.as_bytes()).number == number).count() as u64;
+                let waiting = fleet.wait_for_status(node, has(&ring, wanted)).await;
+                waiting.with_context(|| format!("ring {epoch}: node {node} should have {wanted}"))?;
+            }
+            let (pushed, since) = (stream.delivered(), Instant::now());
+            while stream.delivered() < pushed + 2 * PUSHED_TO as u64 {
+                ensure!(since.elapsed() < LIMIT, "pushes stand still: {:?}", stream.trouble());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Ok(())
+        })
+    };
+    let restarted = everybody.iter().try_for_each(|&node| -> Result<()> {
+        let others: Vec<usize> = everybody.iter().copied().filter(|&other| other != node).collect();
+        follow(&others)?;
+        let gateway = &fleet.gateways[node];
+        let ended = gateway.terminate(LIMIT)?;
+        ensure!(ended.success(), "the gateway of node {node} ended with {ended}: {}", gateway.log_tail());
+        gateway.restart()?;
+        gateway.wait_for_log_line("following ring", LIMIT)?;
+        follow(&everybody)
+    });
+
+    crowd.talk(false);
+    let trouble = stream.trouble();
+    let [delivered, offline, _, unknown] = stream.stop(&fleet)?;
+    lab.router().block_on(async {
+        // What is still on its way arrives, or does not.
+        let since = Instant::now();
+        let waits = |user: &Arc<User>| {
+            let account = user.account();
+            account.missing() + account.unanswered() > 0
+        };
+        while crowd.users().iter().any(waits) && since.elapsed() < LIMIT {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let mut said = 0;
+    for user in crowd.users() {
+        let account = user.account();
+        ensure!(account.gone.is_none(), "{} was disconnected: {:?}", user.name, account.gone);
+        let wrong = [account.missing(), account.duplicated, account.reordered, account.unanswered(), account.garbled];
+        ensure!(wrong == [0; 5], "{}: pushes lost, twice, out of order, echoes lost, wrong: {wrong:?}", user.name);
+        said += account.said();
+    }
+    restarted?;
+    ensure!(offline == 0 && unknown == 0, "{offline} pushes were answered offline, {unknown} not at all: {trouble:?}");
+    println!("{delivered} pushes and {said} messages were all there");
+    ensure!(delivered > 0 && said > 0);
     Ok(())
 }
