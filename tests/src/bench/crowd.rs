@@ -18,6 +18,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     sync::{Semaphore, mpsc},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::figures::percentile;
@@ -25,7 +26,7 @@ use super::figures::percentile;
 /// How many connections are being set up at any one time.
 const AT_ONCE: usize = 64;
 
-/// Many idle websockets; started by other benchmarks
+/// Many websockets; started by other benchmarks
 #[derive(Debug, Parser)]
 pub struct Args {
     /// Where to connect
@@ -34,6 +35,9 @@ pub struct Args {
     first: usize,
     /// How many users
     count: usize,
+    /// Each says something this often, and what comes back is not looked at
+    #[arg(long)]
+    talk_ms: Option<u64>,
 }
 
 /// The name of a user.
@@ -58,7 +62,7 @@ pub fn run(args: &Args) -> Result<()> {
         let ready = Arc::new(AtomicUsize::new(0));
         let (all_ready, mut is_ready) = mpsc::channel(1);
         for number in args.first..args.first + args.count {
-            let (address, count) = (args.address, args.count);
+            let (address, count, talk_ms) = (args.address, args.count, args.talk_ms);
             let (room, ready) = (Arc::clone(&room), Arc::clone(&ready));
             let (arrivals, all_ready) = (arrivals.clone(), all_ready.clone());
             tokio::spawn(async move {
@@ -72,7 +76,10 @@ pub fn run(args: &Args) -> Result<()> {
                             let _ = all_ready.try_send(());
                         }
                         // Until the process is killed, or the gateway ends.
-                        let _ = listen(stream, &arrivals).await;
+                        let _ = match talk_ms {
+                            None => listen(stream, &arrivals).await,
+                            Some(every_ms) => talk(stream, Duration::from_millis(every_ms)).await,
+                        };
                     }
                     Err(error) => say(&format!("failed {}: {error:#}", user(number))),
                 }
@@ -118,6 +125,32 @@ async fn connect(address: SocketAddr, user: &str) -> Result<TcpStream> {
         ensure!(answer.starts_with(&b"HTTP/1.1 101"[..answer.len().min(12)]), "{}", answer.escape_ascii());
     }
     Ok(stream)
+}
+
+/// Talks, and reads what comes.
+async fn talk(stream: TcpStream, every: Duration) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut reader, mut writer) = stream.into_split();
+    let says = async {
+        // A text of four bytes, masked with nothing.
+        let frame = *b"\x81\x84\0\0\0\0busy";
+        // Not all at the same time.
+        sleep(every.mul_f64(fastrand::f64())).await;
+        let mut pace = interval(every);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while writer.write_all(&frame).await.is_ok() {
+            pace.tick().await;
+        }
+    };
+    let hears = async {
+        let mut buffer = [0; 1024];
+        while matches!(reader.read(&mut buffer).await, Ok(1..)) {}
+    };
+    tokio::select! {
+        () = says => {}
+        () = hears => {}
+    }
+    anyhow::bail!("the connection ended")
 }
 
 /// Notes each message: when it was sent, and how long it took.

@@ -68,8 +68,8 @@ pub fn run(args: &Args) -> Result<()> {
     command.args(["broadcast", &broadcast_address.to_string()]);
     let server = lab.node(0).spawn_command("broadcast", command)?;
     server.wait_for_log_line("listening", PATIENCE)?;
-    let steered = crowd(&lab, 0, fleet.websocket(), 0, count)?;
-    let plain = crowd(&lab, 1, broadcast_address, 0, count)?;
+    let steered = crowd(&lab, 0, fleet.websocket(), 0, count, None)?;
+    let plain = crowd(&lab, 1, broadcast_address, 0, count, None)?;
     for crowd in [&steered, &plain] {
         crowd.wait_for_log_line("connected", PATIENCE)?;
     }

@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
     let before = resident(gateway)?;
     let begun = Instant::now();
     let crowds = (0..args.processes as usize)
-        .map(|index| crowd(&lab, index, address, index * each, each))
+        .map(|index| crowd(&lab, index, address, index * each, each, None))
         .collect::<Result<Vec<_>>>()?;
     for crowd in &crowds {
         crowd.wait_for_log_line("connected", PATIENCE)?;
@@ -63,10 +63,18 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Starts a process with so many clients.
-pub fn crowd(lab: &Lab, client: usize, address: SocketAddr, first: usize, count: usize) -> Result<Process> {
+/// Starts a process with so many clients, who talk if that is given: how often each says something.
+pub fn crowd(
+    lab: &Lab,
+    client: usize,
+    address: SocketAddr,
+    first: usize,
+    count: usize,
+    talk: Option<Duration>,
+) -> Result<Process> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["crowd", &address.to_string(), &first.to_string(), &count.to_string()]);
+    command.args(talk.map(|every| format!("--talk-ms={}", every.as_millis())));
     lab.client(client).spawn_command("crowd", command)
 }
 

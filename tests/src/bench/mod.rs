@@ -7,6 +7,7 @@
 //! * [`path`]: messages there and back, direct, steered and through HAProxy;
 //! * [`swap`]: from a new ring in its file to the kernel steering by it;
 //! * [`fanout`]: one message to many users, next to a plain broadcast server;
+//! * [`handoff`]: moving sessions, and what their users see of it;
 //! * [`idle`]: memory of idle connections;
 //!   * [`crowd`]: many clients, in processes of their own;
 //! * `figures`: medians and tables.
@@ -16,6 +17,7 @@ pub mod crowd;
 pub mod dataplane;
 pub mod fanout;
 mod figures;
+pub mod handoff;
 pub mod idle;
 mod node;
 mod packets;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringsteer_tests::bench::{codec, crowd, dataplane, fanout, idle, path, swap};
+use ringsteer_tests::bench::{codec, crowd, dataplane, fanout, handoff, idle, path, swap};
 
 /// Benchmarks; each prints medians of several batches
 #[derive(Parser)]
@@ -21,6 +21,7 @@ enum Benchmark {
     Crowd(crowd::Args),
     Dataplane(dataplane::Args),
     Fanout(fanout::Args),
+    Handoff(handoff::Args),
     Idle(idle::Args),
     Path(path::Args),
     Swap(swap::Args),
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Benchmark::Codec(args) => codec::run(&args),
         Benchmark::Broadcast(args) => fanout::serve(&args),
         Benchmark::Fanout(args) => fanout::run(&args),
+        Benchmark::Handoff(args) => handoff::run(&args),
         Benchmark::Crowd(args) => crowd::run(&args),
         Benchmark::Idle(args) => idle::run(&args),
         Benchmark::Dataplane(args) => dataplane::run(&args),
