@@ -7,6 +7,7 @@
 //! * [`openim`]: a fleet that serves OpenIM's clients;
 //! * [`puppet`]: clients that are not ours, as processes;
 //! * [`js_sdk`]: users of OpenIM's own JS SDK;
+//! * [`echoing`]: third-party websocket clients that talk to an echo;
 //! * [`rounds`]: rings that send sessions from node to node;
 //! * [`scrape`]: what monitoring sees;
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
@@ -25,6 +26,7 @@ pub mod client;
 pub mod confinement;
 pub mod demo;
 pub mod deploy;
+pub mod echoing;
 pub mod fleet;
 pub mod js_sdk;
 pub mod kernel;

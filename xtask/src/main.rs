@@ -4,7 +4,7 @@
 //!   and [`linker`] (bpf-linker and its LLVM);
 //! * [`setup`]: what the lab needs from the machine, with [`packages`];
 //! * [`validator`], what the manifests are held to, and [`autobahn`], what the websocket codec is held to, each in a
-//!   [`python`] environment of its own, and [`js_sdk`], which gateways must understand;
+//!   [`python`] environment of its own, and [`npm`], clients that gateways must understand;
 //! * [`fuzz`]: a fuzzer against the parsers;
 //! * [`run`]: tests, demo and benchmarks, which bring about whatever they stand on.
 
@@ -15,8 +15,8 @@ mod elf;
 mod fuzz;
 mod host;
 mod install;
-mod js_sdk;
 mod linker;
+mod npm;
 mod packages;
 mod python;
 mod run;

@@ -5,7 +5,7 @@ use std::{convert::Infallible, ffi::OsString, path::PathBuf, process::Command};
 use anyhow::Result;
 
 use crate::{
-    autobahn, build_ebpf, command, fuzz, js_sdk,
+    autobahn, build_ebpf, command, fuzz, npm,
     setup::{self, Purpose},
     validator, workspace,
 };
@@ -74,7 +74,8 @@ pub fn test(args: &TestArgs) -> Result<()> {
     runner.args(runner_arguments(has_nextest, args));
     runner.env("RINGSTEER_KUBERNETES_VALIDATE", validator::provide()?);
     runner.env("RINGSTEER_AUTOBAHN", autobahn::provide()?);
-    runner.env("RINGSTEER_JS_SDK", js_sdk::provide()?);
+    runner.env("RINGSTEER_JS_SDK", npm::JS_SDK.provide()?);
+    runner.env("RINGSTEER_WS", npm::WS.provide()?);
     hand_over(with_products(&mut runner, "debug"))
 }
 

@@ -58,7 +58,7 @@ const TOOLS: [Tool; 14] = [
     Tool { name: "kubectl", package: "kubernetes-client", only_for: &[Purpose::Tests], is_there: kustomize },
     // libFuzzer is compiled from source.
     Tool { name: "c++", package: "g++", only_for: &[Purpose::Tests], is_there: program },
-    // For OpenIM's JS SDK.
+    // For OpenIM's JS SDK and npm's ws.
     Tool { name: "node", package: "nodejs", only_for: &[Purpose::Tests], is_there: node },
     Tool { name: "npm", package: "npm", only_for: &[Purpose::Tests], is_there: program },
     Tool { name: "haproxy", package: "haproxy", only_for: &[Purpose::Benchmarks], is_there: program },
