@@ -2,17 +2,16 @@
 
 use std::{
     collections::BTreeSet,
-    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use ringsteer::ring::{Epoch, MemberState, Ring};
-
-use crate::{
-    fleet::Fleet,
-    scrape::{GATEWAY, Scrape},
+use anyhow::{Context as _, Result, bail};
+use ringsteer::{
+    control::{GatewayReport, Status},
+    ring::{Epoch, MemberState, Ring},
 };
+
+use crate::fleet::Fleet;
 
 /// How long the sessions may take to be where they belong.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -48,28 +47,28 @@ impl<'a, 'lab> Rounds<'a, 'lab> {
     }
 
     /// Waits until each of these users has their session, of which there is one each, at their owner by the ring of now.
-    /// Asks the gateways themselves, for they tell their agents once a second only. Blocks.
     ///
     /// # Errors
     /// If one of them is elsewhere for too long, or nowhere.
-    pub fn settle(&self, users: &[String]) -> Result<()> {
+    pub async fn settle(&self, users: &[String]) -> Result<()> {
         let since = Instant::now();
         for (node, member) in self.current.members().iter().enumerate() {
             let owned: BTreeSet<_> =
                 users.iter().filter(|user| self.current.owner(user.as_bytes()).number == member.number).collect();
+            let has = |gateway: &GatewayReport| {
+                gateway.report.ring == Some(self.current.name()) && gateway.report.sessions == owned.len() as u64
+            };
+            let wanted = |status: &Status| !status.gateways.is_empty() && status.gateways.iter().all(has);
             loop {
-                let scrape = Scrape::of(self.fleet.lab.node(node), GATEWAY)?;
-                let (sessions, moving) =
-                    (scrape.value("ringsteer_sessions")?, scrape.value("ringsteer_sessions_in_motion")?);
-                if sessions as usize == owned.len() && moving as usize == 0 {
+                let status = self.fleet.status(node).await;
+                if status.as_ref().is_ok_and(wanted) {
                     break;
                 }
-                let epoch = self.current.epoch();
-                ensure!(
-                    since.elapsed() < LIMIT,
-                    "ring {epoch}: node {node} should have {owned:?}, and has {sessions} sessions, {moving} in motion"
-                );
-                thread::sleep(Duration::from_millis(5));
+                if since.elapsed() > LIMIT {
+                    let gateways = status.map(|status| status.gateways);
+                    bail!("ring {}: node {node} should have {owned:?}, and has {gateways:?}", self.current.epoch());
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
         Ok(())
@@ -82,6 +81,6 @@ impl<'a, 'lab> Rounds<'a, 'lab> {
     pub fn send_to(&mut self, active: &[usize], users: &[String]) -> Result<()> {
         self.next(active)?;
         let epoch = self.current.epoch();
-        self.settle(users).with_context(|| format!("to {active:?} by ring {epoch}"))
+        self.fleet.lab.router().block_on(self.settle(users)).with_context(|| format!("to {active:?} by ring {epoch}"))
     }
 }

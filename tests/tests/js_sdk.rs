@@ -107,7 +107,7 @@ fn two_users_of_the_real_sdk_notice_no_ring_change(family: Family) -> Result<()>
         let tag = format!("ring {}", rounds.current().epoch());
         // They go where they belong while these two talk; and once they are there, they talk on.
         talk((alice, &mut a), (bob, &mut b), &tag, &mut seq).with_context(|| format!("{tag} comes"))?;
-        rounds.settle(&users)?;
+        lab.router().block_on(rounds.settle(&users))?;
         talk((alice, &mut a), (bob, &mut b), &format!("{tag}, all there"), &mut seq)?;
     }
     for (user, sdk) in [(alice, &mut a), (bob, &mut b)] {
@@ -117,5 +117,5 @@ fn two_users_of_the_real_sdk_notice_no_ring_change(family: Family) -> Result<()>
     }
     a.log_out()?;
     b.log_out()?;
-    rounds.settle(&[])
+    lab.router().block_on(rounds.settle(&[]))
 }
