@@ -82,6 +82,7 @@ pub(super) struct Ends {
 pub(super) struct Parcel {
     pub(super) tcp: Dump,
     /// As [`Suspended::to_bytes`] makes it.
+    #[serde(with = "serde_bytes")]
     pub(super) session: Vec<u8>,
 }
 

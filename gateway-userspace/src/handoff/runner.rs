@@ -11,6 +11,7 @@ use ringsteer_handoff::{
     event::{Failure, Note},
     name::{Epoch, Gateway, MoveId, NodeId, PushId, SessionId, User},
 };
+use serde_bytes::ByteBuf;
 use tokio::{
     sync::{mpsc, watch},
     task::{spawn, spawn_blocking},
@@ -50,7 +51,7 @@ enum Done {
 struct Owners<'a>(&'a Published);
 
 struct Runner {
-    handoff: Handoff<Vec<u8>, ()>,
+    handoff: Handoff<ByteBuf, ()>,
     me: Gateway,
     sessions: Sessions,
     fleet: Fleet,
@@ -69,7 +70,7 @@ struct Runner {
     last_number: u64,
     requests: mpsc::UnboundedSender<Request>,
     done: mpsc::UnboundedSender<Done>,
-    events: VecDeque<Event<Vec<u8>, ()>>,
+    events: VecDeque<Event<ByteBuf, ()>>,
     began: Instant,
 }
 
@@ -196,7 +197,7 @@ impl Runner {
     }
 
     /// Has the core take an event, and all that follows from it, and begins what it wants done.
-    fn happen(&mut self, event: Event<Vec<u8>, ()>) {
+    fn happen(&mut self, event: Event<ByteBuf, ()>) {
         self.events.push_back(event);
         while let Some(event) = self.events.pop_front() {
             let (now, published) = (self.now(), Arc::clone(&self.published));
@@ -278,7 +279,7 @@ impl Runner {
     }
 
     /// Begins what the core wants done.
-    fn act(&mut self, action: Action<Vec<u8>, ()>) {
+    fn act(&mut self, action: Action<ByteBuf, ()>) {
         match action {
             Action::Suspend { id } => self.suspend(id),
             Action::Hold { id, .. } => match self.flow(id.session).and_then(|flow| flow.in_move(id)) {
@@ -512,7 +513,7 @@ impl Runner {
             }
             Ok((silent, dump)) => {
                 piece.state = PieceState::Silent { table, silent: Box::new(silent) };
-                self.happen(Event::Dumped { id, dump });
+                self.happen(Event::Dumped { id, dump: dump.into() });
             }
             Err(NotTaken { rest: Some(rest), .. }) if back => {
                 rest.place.resume(rest.stream, rest.suspended);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use ringsteer_handoff::{message::Message, name::Incarnation};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use tokio::sync::mpsc;
 
 use super::misheard::Misheard;
 use crate::peer::gateways::{Handlers, Lane, Notice, Peer, Subject};
 
 /// A message of ours: a session at rest is bytes, and pushes do not come this way.
-pub(super) type Said = Message<Vec<u8>, ()>;
+pub(super) type Said = Message<ByteBuf, ()>;
 
 /// A message that was heard.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(super) struct Word(pub(super) Envelope);
 pub(super) struct Envelope {
     pub(super) to: Incarnation,
     /// As [`Message::encode`] makes it.
+    #[serde(with = "serde_bytes")]
     pub(super) message: Vec<u8>,
 }
 

@@ -60,6 +60,7 @@ pub struct ReceiveQueue {
     /// Sequence number of the byte after them, which the other end is to send next.
     pub next: u32,
     /// The bytes.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 
@@ -69,6 +70,7 @@ pub struct SendQueue {
     /// Sequence number of the byte after them, which the application is to write next.
     pub next: u32,
     /// The bytes.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
     /// How many of them, at the end, were never sent.
     pub unsent: u32,
