@@ -40,10 +40,9 @@ impl Rings {
         self.previous = previous.cloned();
         let changed = self.present.as_ref().is_some_and(|known| known.name() != present.name());
         // That the one before is another than the one we know means that there were some between them. A gateway that has
-        // just begun knows none.
+        // just begun knows none, and goes by the one before.
         let known = self.present.as_ref().map(Ring::name);
-        let none_known = self.present.is_none() && previous.is_some();
-        if none_known || (changed && known != previous.map(Ring::name)) {
+        if changed && known != previous.map(Ring::name) {
             self.missed = Some(now);
         }
         self.missed = self.missed.filter(|since| now.saturating_sub(*since) < FOR);

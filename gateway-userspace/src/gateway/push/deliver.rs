@@ -303,7 +303,10 @@ impl Shared {
         {
             let mut passed_back = lock(passed_back);
             for (Fresh { index, .. }, went) in fresh.iter().zip(round.passed_back()) {
-                passed_back[*index] = went;
+                // Nothing is there any more if whoever asked has given up waiting.
+                if let Some(slot) = passed_back.get_mut(*index) {
+                    *slot = went;
+                }
             }
         }
         let mut memory = self.pushes.memory();
