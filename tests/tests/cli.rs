@@ -405,7 +405,7 @@ fn check_status_left(fleet: &Fleet<'_>, edge: &Host, now: &Ring) -> Result<()> {
 fn an_agent_that_is_stopped_is_not_waited_for() -> Result<()> {
     let lab = Lab::builder().nodes(1).clients(1).build()?;
     let fleet = Fleet::start(&lab, &FleetOptions { gateways: false, ..FleetOptions::default() })?;
-    fleet.agents[0].signal(Signal::STOP);
+    fleet.agents[0].freeze(PATIENCE)?;
     let said = say(lab.node(0), "ring show -o json")?.ended_with(0);
     fleet.agents[0].signal(Signal::CONT);
     ensure!(said.stderr.contains("has not answered within"), "{said:?}");

@@ -88,7 +88,7 @@ fn a_frozen_etcd_answers_nobody_until_it_goes_on() -> Result<()> {
     lab.node(0).block_on(async {
         let mut client = Client::connect([&endpoint], None).await?;
         client.put("ring", "one", None).await?;
-        etcd.process().signal(Signal::STOP);
+        etcd.process().freeze(LIMIT)?;
         ensure!(tokio::time::timeout(SILENCE, client.get("ring", None)).await.is_err(), "a frozen etcd answered");
         etcd.process().signal(Signal::CONT);
         ensure!(value(&endpoint, "ring").await? == "one");

@@ -2,7 +2,7 @@
 
 use super::namespace;
 use super::nursery::Nursery;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::VecDeque;
 use std::fmt;
@@ -152,6 +152,30 @@ impl Process {
     pub fn terminate(&self, limit: Duration) -> Result<ExitStatus> {
         self.signal(Signal::TERM);
         self.wait(limit)
+    }
+
+    /// Stops it (SIGSTOP), until [`Signal::CONT`], and returns when none of its threads runs any more: a signal takes its
+    /// time, and until then they go on.
+    ///
+    /// # Errors
+    /// If it has ended, or that takes longer than `limit`.
+    pub fn freeze(&self, limit: Duration) -> Result<()> {
+        self.signal(Signal::STOP);
+        let deadline = Instant::now() + limit;
+        loop {
+            let mut threads = std::fs::read_dir(format!("/proc/{}/task", self.pid()))
+                .with_context(|| format!("{} has ended", self.name()))?;
+            let stands = |thread: &std::fs::DirEntry| {
+                // The state is behind the name, which is in parentheses. A thread may end meanwhile.
+                let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+                stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('T'))
+            };
+            if threads.all(|thread| thread.is_ok_and(|thread| stands(&thread))) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{} does not stop", self.name());
+            std::thread::yield_now();
+        }
     }
 
     /// Waits for its end.
