@@ -79,13 +79,18 @@ pub(super) struct Webhook {
 
 /// Who makes the calls.
 pub(super) struct Caller {
+    queue: mpsc::Receiver<Offline>,
+    calling: Arc<Calling>,
+}
+
+/// What every call takes.
+struct Calling {
     url: hyper::Uri,
     token: Option<Token>,
     secret: Option<Vec<u8>>,
     attempts: u32,
     timeout: Duration,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    queue: mpsc::Receiver<Offline>,
     counters: Arc<Counters>,
 }
 
@@ -110,17 +115,16 @@ pub(super) fn webhook(config: &config::Webhook) -> anyhow::Result<Option<(Webhoo
         .https_or_http()
         .enable_http1()
         .build();
-    let caller = Caller {
+    let calling = Calling {
         url: url.clone(),
         token: config.token()?,
         secret: config.secret()?,
         attempts: config.attempts,
         timeout: config.timeout,
         client: Client::builder(TokioExecutor::new()).build(connector),
-        queue: queued,
         counters: Arc::clone(&counters),
     };
-    Ok(Some((Webhook { queue, counters }, caller)))
+    Ok(Some((Webhook { queue, counters }, Caller { queue: queued, calling: Arc::new(calling) })))
 }
 
 // === impl Webhook ===
@@ -147,16 +151,7 @@ impl Webhook {
 impl Caller {
     /// Makes the calls until the [`Webhook`] is dropped and all that was queued is done.
     pub(super) async fn run(self) {
-        let Self { mut queue, .. } = self;
-        let caller = Arc::new(Calling {
-            url: self.url,
-            token: self.token,
-            secret: self.secret,
-            attempts: self.attempts,
-            timeout: self.timeout,
-            client: self.client,
-            counters: self.counters,
-        });
+        let Self { mut queue, calling } = self;
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let mut calls = JoinSet::new();
         loop {
@@ -166,9 +161,9 @@ impl Caller {
                 Some(_) = calls.join_next() => continue,
             };
             let Some(offline) = offline else { break };
-            let caller = Arc::clone(&caller);
+            let calling = Arc::clone(&calling);
             calls.spawn(async move {
-                caller.call(offline).await;
+                calling.call(offline).await;
                 drop(place);
             });
         }
@@ -176,15 +171,7 @@ impl Caller {
     }
 }
 
-struct Calling {
-    url: hyper::Uri,
-    token: Option<Token>,
-    secret: Option<Vec<u8>>,
-    attempts: u32,
-    timeout: Duration,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    counters: Arc<Counters>,
-}
+// === impl Calling ===
 
 impl Calling {
     async fn call(&self, offline: Offline) {
