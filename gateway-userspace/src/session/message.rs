@@ -75,7 +75,6 @@ pub struct Parcel {
     /// Whether the payload is UTF-8 text.
     pub text: bool,
     /// Its bytes.
-    #[serde(with = "bytes_serde")]
     pub payload: Bytes,
     /// The pusher's name for the operation.
     pub operation: String,
@@ -182,40 +181,6 @@ impl fmt::Debug for Message {
             .field("payload", self.payload())
             .field("operation", &self.operation())
             .finish_non_exhaustive()
-    }
-}
-
-/// Bytes as bytes, not as a list of numbers.
-pub(super) mod bytes_serde {
-    use std::fmt;
-
-    use bytes::Bytes;
-    use serde::{Deserializer, Serializer, de::Visitor};
-
-    pub(in crate::session) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(in crate::session) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-        struct Buffer;
-
-        impl Visitor<'_> for Buffer {
-            type Value = Bytes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
-                Ok(Bytes::copy_from_slice(bytes))
-            }
-
-            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-                Ok(bytes.into())
-            }
-        }
-
-        deserializer.deserialize_byte_buf(Buffer)
     }
 }
 

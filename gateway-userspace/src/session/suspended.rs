@@ -3,11 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    application::Application,
-    message::{Parcel, bytes_serde},
-    table::Card,
-};
+use super::{application::Application, message::Parcel, table::Card};
 use crate::websocket::decoder::{
     Decoder,
     snapshot::{BadSnapshot, Snapshot},
@@ -36,10 +32,8 @@ pub struct Core {
     /// How far the client's frame and message have arrived.
     pub decoder: Snapshot,
     /// What was read from the client and not looked at yet.
-    #[serde(with = "bytes_serde")]
     pub unread: Bytes,
     /// What was not written yet; it begins where the socket's send queue ends.
-    #[serde(with = "bytes_serde")]
     pub outgoing: Bytes,
     /// For how long the client has said nothing.
     pub silent_ms: u64,
