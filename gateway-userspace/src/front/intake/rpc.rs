@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use ringsteer_openim_rpc::{
-    Caller, Former, RpcError,
+    Caller, RpcError,
     msggateway::{
         GetUsersOnlineStatusReq, GetUsersOnlineStatusResp, KickUserOfflineReq, KickUserOfflineResp,
         MultiTerminalLoginCheckReq, MultiTerminalLoginCheckResp, OnlineBatchPushOneMsgReq, OnlineBatchPushOneMsgResp,
         OnlinePushMsgReq, OnlinePushMsgResp, SingleMsgToUserPlatform, SingleMsgToUserResults,
-        msg_gateway_server::{MsgGateway, MsgGatewayServer},
+        msg_gateway_server::MsgGateway,
     },
     sdkws::MsgData,
-    server::{authorization, server},
+    server::{authorization, serve_gateway},
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status as RpcStatus};
 
 use crate::{
@@ -27,12 +26,6 @@ use crate::{
     push::openim,
 };
 
-/// Calls that one connection may have open.
-const MAX_STREAMS: u32 = 1024;
-
-/// Largest call, in bytes.
-const MAX_CALL: usize = 4 << 20;
-
 /// Most users of one call.
 const MAX_USERS: usize = 100_000;
 
@@ -43,12 +36,7 @@ struct Rpc(Arc<Shared>);
 /// Answers calls until the front stops.
 pub(in crate::front) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let stopping = shared.stopping.clone();
-    let service = MsgGatewayServer::new(Rpc(shared)).max_decoding_message_size(MAX_CALL);
-    let served = server(MAX_STREAMS)
-        .add_service(Former(service.clone()))
-        .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping.cancelled())
-        .await;
+    let served = serve_gateway(listener, Rpc(shared), stopping.cancelled()).await;
     if let Err(error) = served {
         tracing::error!("OpenIM's services cannot call any more: {error}");
     }

@@ -7,19 +7,18 @@
 use std::sync::Arc;
 
 use ringsteer_openim_rpc::{
-    Caller, Former, RpcError,
+    Caller, RpcError,
     msggateway::{
         GetUsersOnlineStatusReq, GetUsersOnlineStatusResp, KickUserOfflineReq, KickUserOfflineResp,
         MultiTerminalLoginCheckReq, MultiTerminalLoginCheckResp, OnlineBatchPushOneMsgReq, OnlineBatchPushOneMsgResp,
         OnlinePushMsgReq, OnlinePushMsgResp, SingleMsgToUserPlatform, SingleMsgToUserResults,
         get_users_online_status_resp::{FailedDetail, SuccessDetail, SuccessResult},
-        msg_gateway_server::{MsgGateway, MsgGatewayServer},
+        msg_gateway_server::MsgGateway,
     },
     sdkws::MsgData,
-    server::{authorization, server},
+    server::{authorization, serve_gateway},
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use super::Push;
@@ -30,12 +29,6 @@ use crate::{
         round::{MAX_HOPS, Wanted},
     },
 };
-
-/// Calls that one connection may have open.
-const MAX_STREAMS: u32 = 1024;
-
-/// Largest call, in bytes: a message and the names of many users.
-const MAX_CALL: usize = 4 << 20;
 
 /// Most users of one call.
 const MAX_USERS: usize = 10_000;
@@ -51,12 +44,7 @@ struct Rpc(Arc<Shared>);
 /// Answers calls until the gateway stops.
 pub(in crate::gateway) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let stopping = shared.stopping.clone();
-    let service = MsgGatewayServer::new(Rpc(shared)).max_decoding_message_size(MAX_CALL);
-    let served = server(MAX_STREAMS)
-        .add_service(Former(service.clone()))
-        .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping.cancelled())
-        .await;
+    let served = serve_gateway(listener, Rpc(shared), stopping.cancelled()).await;
     if let Err(error) = served {
         tracing::error!("OpenIM's services cannot call any more: {error}");
     }
