@@ -9,6 +9,7 @@
 //! * [`js_sdk`]: users of OpenIM's own JS SDK;
 //! * [`echoing`]: third-party websocket clients that talk to an echo;
 //! * [`rounds`]: rings that send sessions from node to node;
+//! * [`status`]: what to wait for in a node's status;
 //! * [`scrape`]: what monitoring sees;
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
 //! * [`kernel`]: a node reduced to its kernel side, fed packet by packet;
@@ -38,4 +39,5 @@ pub mod puppet;
 pub mod rounds;
 pub mod scrape;
 pub mod seed;
+pub mod status;
 pub mod vectors;

@@ -6,15 +6,24 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use ringsteer::{
-    control::{GatewayReport, Status},
-    ring::{Epoch, MemberState, Ring},
-};
+use ringsteer::ring::{Epoch, MemberState, Ring};
 
-use crate::fleet::Fleet;
+use crate::{fleet::Fleet, status::has};
 
 /// How long the sessions may take to be where they belong.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// A ring of the same members, of which those alone own users; the others drain.
+///
+/// # Errors
+/// If none of them would own users.
+pub fn owned_by(ring: &Ring, epoch: u64, active: &[usize]) -> Result<Ring> {
+    let mut members = ring.members().to_vec();
+    for (index, member) in members.iter_mut().enumerate() {
+        member.state = if active.contains(&index) { MemberState::Active } else { MemberState::Draining };
+    }
+    Ok(Ring::new(Epoch(epoch), ring.algorithm(), members)?)
+}
 
 /// The rings of a fleet, one after the other. The fleet has to be one with all nodes in its ring, and all started.
 pub struct Rounds<'a, 'lab> {
@@ -38,11 +47,7 @@ impl<'a, 'lab> Rounds<'a, 'lab> {
     /// # Errors
     /// If it cannot be given, or none of them would.
     pub fn next(&mut self, active: &[usize]) -> Result<()> {
-        let mut members = self.current.members().to_vec();
-        for (index, member) in members.iter_mut().enumerate() {
-            member.state = if active.contains(&index) { MemberState::Active } else { MemberState::Draining };
-        }
-        self.current = Ring::new(Epoch(self.current.epoch().0 + 1), self.current.algorithm(), members)?;
+        self.current = owned_by(&self.current, self.current.epoch().0 + 1, active)?;
         self.fleet.give_ring_to_all(&self.current)
     }
 
@@ -55,13 +60,10 @@ impl<'a, 'lab> Rounds<'a, 'lab> {
         for (node, member) in self.current.members().iter().enumerate() {
             let owned: BTreeSet<_> =
                 users.iter().filter(|user| self.current.owner(user.as_bytes()).number == member.number).collect();
-            let has = |gateway: &GatewayReport| {
-                gateway.report.ring == Some(self.current.name()) && gateway.report.sessions == owned.len() as u64
-            };
-            let wanted = |status: &Status| !status.gateways.is_empty() && status.gateways.iter().all(has);
+            let wanted = has(&self.current, owned.len() as u64);
             loop {
                 let status = self.fleet.status(node).await;
-                if status.as_ref().is_ok_and(wanted) {
+                if status.as_ref().is_ok_and(&wanted) {
                     break;
                 }
                 if since.elapsed() > LIMIT {

@@ -11,10 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use ringsteer::{
-    control::Status,
-    ring::{Epoch, MemberState, Ring},
-};
+use ringsteer::ring::Ring;
 use ringsteer_tests::{
     client::{Dial, Login, Message, Shape, open},
     demo::{
@@ -24,6 +21,8 @@ use ringsteer_tests::{
     fleet::{Fleet, Options},
     lab::{Family, Lab},
     on_each_family,
+    rounds::owned_by,
+    status::has,
 };
 
 on_each_family!(
@@ -58,25 +57,6 @@ async fn talk(websocket: SocketAddr, user: String, talking: Arc<AtomicBool>, sai
     Ok(messages)
 }
 
-/// Whether the node follows the ring, and has exactly so many sessions.
-fn has(ring: &Ring, sessions: u64) -> impl Fn(&Status) -> bool {
-    let name = ring.name();
-    move |status| {
-        let gateway =
-            |one: &ringsteer::control::GatewayReport| one.report.ring == Some(name) && one.report.sessions == sessions;
-        !status.gateways.is_empty() && status.gateways.iter().all(gateway)
-    }
-}
-
-/// The ring in which those nodes alone own users; the others drain.
-fn ring_of(first: &Ring, epoch: u64, active: &[usize]) -> Result<Ring> {
-    let mut members = first.members().to_vec();
-    for (index, member) in members.iter_mut().enumerate() {
-        member.state = if active.contains(&index) { MemberState::Active } else { MemberState::Draining };
-    }
-    Ok(Ring::new(Epoch(epoch), first.algorithm(), members)?)
-}
-
 fn talking_users_follow_the_ring_and_notice_nothing(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(NODES).clients(1).build()?;
     let fleet = Fleet::start(&lab, &Options { ring_file: true, ..Options::all(family) })?;
@@ -98,7 +78,7 @@ fn talking_users_follow_the_ring_and_notice_nothing(family: Family) -> Result<()
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         for (index, active) in RINGS.iter().enumerate() {
-            let ring = ring_of(&fleet.ring, index as u64 + 2, active)?;
+            let ring = owned_by(&fleet.ring, index as u64 + 2, active)?;
             fleet.give_ring_to_all(&ring)?;
             for node in 0..NODES {
                 let wanted = owned(&ring, node);
@@ -142,7 +122,7 @@ fn all_gateways_are_restarted_one_after_another_and_nobody_notices(family: Famil
     // The next ring, with everybody where they belong, and each pushed to there.
     let mut follow = |active: &[usize]| -> Result<()> {
         epoch += 1;
-        let ring = ring_of(&fleet.ring, epoch, active)?;
+        let ring = owned_by(&fleet.ring, epoch, active)?;
         fleet.give_ring_to_all(&ring)?;
         stream.follow(&ring);
         lab.router().block_on(async {

@@ -12,15 +12,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::future::try_join_all;
-use ringsteer::{
-    control::{GatewayReport, Status},
-    ring::{MemberState, Ring},
-};
+use ringsteer::ring::{MemberState, Ring};
 use ringsteer_tests::{
     client::{Connection, Dial, Login, Message, Shape, open},
     fleet::{Fleet, Options},
     lab::{Etcd, Family, Lab},
     on_each_family,
+    status::has,
 };
 
 on_each_family!(a_rolling_restart_disconnects_nobody, who_is_alone_tells_everybody);
@@ -48,15 +46,6 @@ async fn talk(websocket: SocketAddr, user: String, talking: Arc<AtomicBool>, sai
         messages += 1;
     }
     connection.close().await.with_context(|| format!("{user} says goodbye"))
-}
-
-/// Whether the node's gateway follows the ring, and has exactly so many sessions.
-fn has(ring: &Ring, sessions: u64) -> impl Fn(&Status) -> bool {
-    let name = ring.name();
-    move |status| {
-        let gateway = |one: &GatewayReport| one.report.ring == Some(name) && one.report.sessions == sessions;
-        !status.gateways.is_empty() && status.gateways.iter().all(gateway)
-    }
 }
 
 /// Waits until all nodes have one ring, in which the nodes for which `active` is true are those that own users.

@@ -460,13 +460,7 @@ fn every_temper_talks_over_a_rough_link_while_the_ring_changes(family: Family) -
     let (mut links, mut talkers, mut users) = (Vec::new(), Vec::new(), Vec::new());
     for (host, temper) in lab.clients().iter().zip(&temper::ALL) {
         temper.apply(host)?;
-        let rough = Roughness {
-            loss_permille: 5,
-            duplicate_permille: 5,
-            reorder_permille: 20,
-            overtaken_by_max: 5,
-            hold: Duration::from_millis(5),
-        };
+        let rough = Roughness::UNCLEAN;
         links.push(RoughLink::between(&lab, host, rough, rough, random.u64(..))?);
         let user = temper.name.replace([' ', ','], "-");
         let said = Arc::new(AtomicU64::new(0));

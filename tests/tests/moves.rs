@@ -293,13 +293,7 @@ fn a_stream_goes_round_a_hundred_times_over_a_rough_link(family: Family) -> Resu
     let seed = seed::from_environment();
     let lab = Lab::builder().nodes(3).build()?;
     let ground = Ground::prepare(&lab, family)?;
-    let rough = Roughness {
-        loss_permille: 5,
-        duplicate_permille: 5,
-        reorder_permille: 20,
-        overtaken_by_max: 5,
-        hold: Duration::from_millis(5),
-    };
+    let rough = Roughness::UNCLEAN;
     let _link = RoughLink::between(&lab, lab.client(0), rough, rough, seed)?;
     go_round(&ground, &temper::PLAIN, &mut fastrand::Rng::with_seed(seed), 4 << 20, 100)
 }

@@ -9,10 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use ringsteer::{
-    control::Status,
-    ring::{Epoch, MemberState, Ring},
-};
+use ringsteer::ring::{Epoch, MemberState, Ring};
 use ringsteer_openim_rpc::{
     Caller,
     msggateway::{OnlineBatchPushOneMsgReq, SingleMsgToUserResults, msg_gateway_client::MsgGatewayClient},
@@ -24,6 +21,7 @@ use ringsteer_tests::{
     lab::{Family, Lab, Process},
     on_each_family,
     scrape::Scrape,
+    status::follows,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -55,17 +53,6 @@ struct User {
     received: mpsc::UnboundedReceiver<Message>,
     /// What has been pushed and not been looked at.
     expected: Vec<String>,
-}
-
-/// Whether agent and gateway of a node follow `ring`.
-fn follows(ring: &Ring) -> impl Fn(&Status) -> bool {
-    let name = ring.name();
-    move |status| {
-        let gateway = |gateway: &ringsteer::control::GatewayReport| gateway.report.ring == Some(name);
-        status.ring.as_ref().is_some_and(|ring| ring.epoch == name.epoch)
-            && !status.gateways.is_empty()
-            && status.gateways.iter().all(gateway)
-    }
 }
 
 /// Over OpenIM's gRPC at that address.

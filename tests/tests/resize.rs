@@ -16,15 +16,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use fastrand::Rng;
-use ringsteer::{
-    control::Status,
-    ring::{Epoch, MemberState, Ring},
-};
+use ringsteer::ring::{Epoch, MemberState, Ring};
 use ringsteer_tests::{
     client::{Dial, Login, Opening, Push, Shape, open},
     fleet::{Fleet, Options},
     lab::{Family, Host, Lab},
     on_each_family, seed,
+    status::follows,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -212,17 +210,6 @@ async fn dial(times: Arc<Times>, websocket: SocketAddr, seed: u64) -> Result<u64
         dialled += 1;
     }
     Ok(dialled)
-}
-
-/// Whether agent and gateway of a node follow `ring`.
-fn follows(ring: &Ring) -> impl Fn(&Status) -> bool {
-    let name = ring.name();
-    move |status| {
-        let gateway = |gateway: &ringsteer::control::GatewayReport| gateway.report.ring == Some(name);
-        status.ring.as_ref().is_some_and(|ring| ring.epoch == name.epoch)
-            && !status.gateways.is_empty()
-            && status.gateways.iter().all(gateway)
-    }
 }
 
 fn every_new_connection_lands_on_an_owner_of_its_time(family: Family) -> Result<()> {

@@ -201,13 +201,7 @@ fn same(got: &[u8], expected: &[u8]) -> Result<()> {
 fn an_echo_moves_a_hundred_times_over_a_rough_link(family: Family) -> Result<()> {
     let seed = seed::from_environment();
     let lab = Lab::builder().nodes(2).build()?;
-    let rough = Roughness {
-        loss_permille: 5,
-        duplicate_permille: 5,
-        reorder_permille: 20,
-        overtaken_by_max: 5,
-        hold: Duration::from_millis(5),
-    };
+    let rough = Roughness::UNCLEAN;
     let _link = RoughLink::between(&lab, lab.client(0), rough, rough, seed)?;
     let (moving, client) = Moving::connect(&lab, family, &temper::PLAIN)?;
     let all = bytes(seed, 4 << 20);

@@ -63,6 +63,15 @@ impl Roughness {
         hold: Duration::from_millis(5),
     };
 
+    /// A link that is not quite clean: 0.5 % lost, 0.5 % doubled, 2 % reordered, and some of those by far.
+    pub const UNCLEAN: Self = Self {
+        loss_permille: 5,
+        duplicate_permille: 5,
+        reorder_permille: 20,
+        overtaken_by_max: 5,
+        hold: Duration::from_millis(5),
+    };
+
     /// A bad mobile link: 5 % lost, 2 % doubled, 10 % reordered.
     pub const BAD: Self = Self { loss_permille: 50, duplicate_permille: 20, reorder_permille: 100, ..Self::SMOOTH };
 }
