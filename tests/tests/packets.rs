@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use futures_util::{SinkExt, StreamExt};
-use ringsteer_tests::client::{Dial, Login, Message, Opening, Pace, Push, Shape, open, open_paced, write_chunks};
+use ringsteer_tests::client::{
+    Dial, Login, Message, Opening, Pace, Push, Shape, leave, open, open_paced, write_chunks,
+};
 use ringsteer_tests::lab::{Family, Host, Lab, temper};
 use ringsteer_tests::on_each_family;
 use ringsteer_tests::packet::{Datagram, Flags, RawSocket, Segment, Sniffer, SynFlood, TcpOption};
@@ -12,7 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 const PORT: u16 = 10001;
 
 on_each_family!(
@@ -123,10 +125,10 @@ fn a_datagram_with_a_forged_source_arrives(family: Family) -> Result<()> {
     Ok(())
 }
 
-/// Connects from a host and gives the SYN as the router saw it.
+/// Connects from a host, closes, and gives the SYN as the router saw it.
 fn syn_of(lab: &Lab, host: &Host, dial: Dial) -> Result<Segment> {
     let sniffer = Sniffer::open(lab.router())?;
-    host.block_on(dial.connect())?;
+    host.block_on(async { leave(dial.connect().await?).await })?;
     let is_syn = |packet: &[u8]| Segment::parse(packet).filter(|seen| seen.flags.contains(Flags::SYN));
     sniffer.first(LIMIT, is_syn)?.context("no SYN passed")
 }

@@ -25,7 +25,7 @@ impl Dial {
         Self { target: target.into(), source_port: None, max_segment: None, nodelay: true }
     }
 
-    /// From this port, even one that an earlier connection has just left.
+    /// From this port, even one that an earlier connection has just left (wholly: see [`leave`](super::leave)).
     pub fn source_port(self, port: u16) -> Self {
         Self { source_port: Some(port), ..self }
     }

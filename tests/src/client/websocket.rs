@@ -1,6 +1,6 @@
 //! A websocket, opened with a request of the caller's making.
 
-use super::{Answer, Pace, within_limit, write_chunks};
+use super::{Answer, Pace, leave, within_limit, write_chunks};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -120,7 +120,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes the websocket in order, and waits for the other side to do so.
+    /// Closes the websocket in order, waits for the other side to do so, and then [leaves](super::leave) the
+    /// connection.
     ///
     /// # Errors
     /// If the other side sends no close frame within [`LIMIT`](super::LIMIT), or breaks the connection first.
@@ -132,7 +133,8 @@ impl Connection {
             }
             anyhow::Ok(())
         };
-        within_limit(step, || "closing a websocket".into()).await
+        within_limit(step, || "closing a websocket".into()).await?;
+        leave(self.into_stream()).await
     }
 
     /// The TCP connection under it.

@@ -40,7 +40,7 @@ pub const WIRE: &str = "wire0";
 pub const CLIENT: u8 = 77;
 
 /// How long the kernel may take for what it does later.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a segment may take within this node.
 const ONE_TRY: Duration = Duration::from_millis(200);

@@ -57,7 +57,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long the kernel may take to deliver to an address it was given; a work queue has to come round.
-const SETTLED_LIMIT: Duration = Duration::from_secs(10);
+const SETTLED_LIMIT: Duration = Duration::from_secs(60);
 
 /// Between two looks at its routes.
 const LOOK_AGAIN: Duration = Duration::from_micros(200);

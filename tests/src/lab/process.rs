@@ -22,7 +22,7 @@ const LINES_MAX: usize = 10_000;
 const LINES_SHOWN: usize = 40;
 
 /// How long a killed process may take to be gone.
-const DEATH_LIMIT: Duration = Duration::from_secs(10);
+const DEATH_LIMIT: Duration = Duration::from_secs(60);
 
 /// A handle on a child process. The process belongs to its lab: it lives on when the handle is dropped and is killed
 /// and reaped with the lab. Clones are handles on the same process.

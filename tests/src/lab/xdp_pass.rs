@@ -146,7 +146,7 @@ mod tests {
         for _ in 0..PACKETS {
             socket.send(&packet.to_bytes())?;
         }
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while received()? - before < PACKETS {
             ensure!(Instant::now() < deadline, "{} of {PACKETS} came back", received()? - before);
         }
