@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ring::{Identity, Ring};
+use crate::{
+    push::batch::good_user,
+    ring::{Identity, Ring},
+};
 
 /// What became of the push to one user, as a gateway says it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,11 +52,23 @@ pub(super) struct Group {
     pub(super) users: Vec<usize>,
 }
 
+// === impl UserResult ===
+
+impl UserResult {
+    /// No session of that user has got the message.
+    fn without_session(user: &str, status: Status) -> Self {
+        Self { user: user.to_owned(), status, platforms: vec![], online_push: false }
+    }
+}
+
 // === impl Plan ===
 
 impl Plan {
+    /// For those users. Who has a name that nobody can log in under is offline, and no gateway is asked: it would refuse
+    /// the whole batch.
     pub(super) fn new(users: Vec<String>) -> Self {
-        Self { results: vec![None; users.len()], users }
+        let known = |user: &String| (!good_user(user)).then(|| UserResult::without_session(user, Status::Offline));
+        Self { results: users.iter().map(known).collect(), users }
     }
 
     pub(super) fn user(&self, index: usize) -> &str {
@@ -95,8 +110,8 @@ impl Plan {
 
     /// The time is over: a result for every user, in the order in which they were given.
     pub(super) fn finish(self) -> Vec<UserResult> {
-        let unknown = |user| UserResult { user, status: Status::Unknown, platforms: vec![], online_push: false };
-        self.users.into_iter().zip(self.results).map(|(user, result)| result.unwrap_or_else(|| unknown(user))).collect()
+        let unknown = |user: &str| UserResult::without_session(user, Status::Unknown);
+        self.users.iter().zip(self.results).map(|(user, result)| result.unwrap_or_else(|| unknown(user))).collect()
     }
 }
 
@@ -108,7 +123,7 @@ mod tests {
     use crate::ring::fixtures;
 
     fn result(user: &str, status: Status) -> UserResult {
-        UserResult { user: user.into(), status, platforms: vec![], online_push: false }
+        UserResult::without_session(user, status)
     }
 
     proptest! {
@@ -138,6 +153,16 @@ mod tests {
             let names: Vec<String> = plan.finish().into_iter().map(|one| one.user).collect();
             prop_assert_eq!(names, users);
         }
+    }
+
+    #[test]
+    fn who_cannot_have_a_session_is_offline_and_nobody_is_asked() {
+        let ring = fixtures::openim(1, ":88");
+        let mut plan = Plan::new(vec![String::new(), "a".into(), "x".repeat(257)]);
+        let groups = plan.groups(&ring, 10);
+        assert_eq!(groups.iter().map(|group| &group.users[..]).collect::<Vec<_>>(), [[1]]);
+        assert!(plan.answered(&groups[0], vec![result("a", Status::Offline)]) && plan.is_complete());
+        assert!(plan.finish().iter().all(|one| one.status == Status::Offline));
     }
 
     #[test]

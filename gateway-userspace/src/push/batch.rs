@@ -124,7 +124,7 @@ impl Batch {
         if users.is_empty() || users.len() > MAX_USERS {
             return Err(BadBatch::Users(users.len()));
         }
-        if !users.iter().all(|user| (1..=MAX_USER).contains(&user.len())) {
+        if !users.iter().all(|user| good_user(user)) {
             return Err(BadBatch::User);
         }
         if !id.as_ref().is_none_or(|id| good_id(id)) || operation.len() > MAX_OPERATION {
@@ -151,6 +151,17 @@ impl Batch {
 /// Whether a push can be called so.
 pub fn good_id(id: &str) -> bool {
     (1..=MAX_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether a user can be called so: nobody can be logged in under another name.
+pub fn good_user(user: &str) -> bool {
+    (1..=MAX_USER).contains(&user.len())
+}
+
+/// The name of an operation, cut to what a push may have.
+pub fn shorten_operation(mut operation: String) -> String {
+    operation.truncate(operation.floor_char_boundary(MAX_OPERATION));
+    operation
 }
 
 /// Whether a `Content-Type` calls its content text.
