@@ -60,8 +60,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::{limits::Limits, listener::BindError};
 use self::{
+    http::{Connection, Unreadable, WholeHead},
     line::Line,
     listener::Listener,
     misplaced::Misplaced,
@@ -71,6 +71,7 @@ use self::{
     sweeper::Sweeper,
     websocket::Door,
 };
+pub use self::{limits::Limits, listener::BindError};
 use crate::{
     config::{self, Config, Membership, Network, Serve},
     control::{Follower, MovesReport, Order, Published, Reporter},
@@ -409,9 +410,14 @@ impl Shared {
         &self.links.get().expect("set before anything is served").links
     }
 
-    /// Whether the other end of a connection is a proxy that is believed about its client.
-    fn is_proxy(&self, peer: SocketAddr) -> bool {
-        self.proxies.iter().any(|network| network.contains(peer.ip()))
+    /// Reads the head of a connection's first request, and before it what a proxy says about its client, if the other end is
+    /// one that is believed.
+    async fn first_head(&self, connection: &mut Connection) -> Result<WholeHead, Unreadable> {
+        let timeout = self.limits.head_timeout;
+        if self.proxies.iter().any(|network| network.contains(connection.peer.ip())) {
+            connection.proxied(timeout).await?;
+        }
+        connection.head(timeout, timeout).await
     }
 
     /// How many sessions may begin. Held for moments only.

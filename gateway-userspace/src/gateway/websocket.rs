@@ -65,14 +65,8 @@ struct Begun {
 /// Serves the connection until it has become a session, or will never be one.
 pub(super) async fn serve(mut connection: Connection, door: Door, shared: Arc<Shared>) {
     let limits = &shared.limits;
-    let request = async {
-        if shared.is_proxy(connection.peer) {
-            connection.proxied(limits.head_timeout).await?;
-        }
-        connection.head(limits.head_timeout, limits.head_timeout).await
-    };
     let head = tokio::select! {
-        head = request => head,
+        head = shared.first_head(&mut connection) => head,
         () = shared.stopping.cancelled() => return,
     };
     let head = match head {

@@ -484,6 +484,26 @@ async fn a_trusted_proxy_says_whose_connection_it_is() {
             let expected: &[u8] = if trusted || header.is_empty() { b"HTTP/1.1 101" } else { b"HTTP/1.1 400" };
             assert_eq!(answer, expected, "{}", header.escape_ascii());
             clients.push(client);
+
+            // A pusher behind the same proxy: the header is the connection's, not each request's.
+            let push = format!("POST /push?recvID={user} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi");
+            let bytes = [header, push.as_bytes()].concat();
+            let (first, second) = bytes.split_at(header.len() / 2 + 1);
+            let mut pusher = TcpStream::connect(node.pushes).await.unwrap();
+            pusher.write_all(first).await.unwrap();
+            tokio::task::yield_now().await;
+            pusher.write_all(second).await.unwrap();
+            let expected = if trusted || header.is_empty() { "HTTP/1.1 200" } else { "HTTP/1.1 400" };
+            let answer = one_answer(&mut pusher).await;
+            assert!(answer.starts_with(expected), "{}: {answer}", header.escape_ascii());
+            if answer.starts_with("HTTP/1.1 200") {
+                pusher.write_all(push.as_bytes()).await.unwrap();
+                assert!(one_answer(&mut pusher).await.starts_with("HTTP/1.1 200"), "the connection goes on");
+                pusher.write_all(&bytes).await.unwrap();
+                let answer = one_answer(&mut pusher).await;
+                let expected = if header.is_empty() { "HTTP/1.1 200" } else { "HTTP/1.1 400" };
+                assert!(answer.starts_with(expected), "{answer}");
+            }
         }
         let agent = node.agent.as_ref().unwrap();
         within(agent.gateways.following().wait_for(Option::is_some)).await.unwrap();
@@ -494,4 +514,22 @@ async fn a_trusted_proxy_says_whose_connection_it_is() {
             assert_eq!(named, Ok(2));
         }
     }
+}
+
+/// The next response on a connection.
+async fn one_answer(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let complete = async {
+        loop {
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.split("Content-Length: ").nth(1).and_then(|rest| rest.lines().next());
+                if length.is_some_and(|length| body.len() >= length.parse().unwrap()) {
+                    return text;
+                }
+            }
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "ended after {text:?}");
+        }
+    };
+    within(complete).await
 }

@@ -34,10 +34,17 @@ const FORWARD: &str = "Ringsteer-Forward";
 /// Serves the connection to its end.
 pub(in crate::gateway) async fn serve(mut connection: Connection, parameter: Arc<str>, shared: Arc<Shared>) {
     let limits = &shared.limits;
-    let mut first_byte = limits.head_timeout;
+    let mut is_first = true;
     let refusal = loop {
+        let head = async {
+            if is_first {
+                shared.first_head(&mut connection).await
+            } else {
+                connection.head(limits.idle_timeout, limits.head_timeout).await
+            }
+        };
         let head = tokio::select! {
-            head = connection.head(first_byte, limits.head_timeout) => head,
+            head = head => head,
             // Between two requests there is nothing to finish.
             () = shared.stopping.cancelled() => return connection.linger(limits.close_timeout).await,
         };
@@ -52,7 +59,7 @@ pub(in crate::gateway) async fn serve(mut connection: Connection, parameter: Arc
         };
         let keep_alive = head.minor_version >= 1 && !head.header_has_token("Connection", "close");
         match connection.respond(&response, keep_alive, limits.close_timeout).await {
-            Ok(()) if keep_alive => first_byte = limits.idle_timeout,
+            Ok(()) if keep_alive => is_first = false,
             Ok(()) => return connection.linger(limits.close_timeout).await,
             Err(error) => return tracing::debug!("{}: lost before it was answered: {error}", connection.peer),
         }
