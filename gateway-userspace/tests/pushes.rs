@@ -14,7 +14,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::{SinkExt as _, StreamExt as _, future::BoxFuture};
 use ringsteer::{
     config::{Config, Overrides, Parameter, Serve, Service},
-    control::{self, Answers, Desk, Follower, Gateways, Publication, Published, Request, Served},
+    control::{self, Answer, Answers, Desk, Follower, Gateways, MoveOutcome, Publication, Published, Request, Served},
     front::Front,
     gateway::{Gateway, Limits},
     ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
@@ -68,12 +68,17 @@ struct Node {
     _directory: tempfile::TempDir,
 }
 
-/// A gateway asks its agent nothing here.
-struct NoDesk;
+/// An agent that steers nothing: no connection is one of its services', so none can be held, and sessions stay where
+/// they are whatever the ring says.
+struct NoSteering;
 
-impl Desk for NoDesk {
-    fn answer(self: Arc<Self>, request: Request, _: Answers) -> BoxFuture<'static, ()> {
-        unreachable!("a gateway asks for nothing: {request:?}")
+impl Desk for NoSteering {
+    fn answer(self: Arc<Self>, request: Request, answers: Answers) -> BoxFuture<'static, ()> {
+        let Request::Moves(moves) = request else { unreachable!("a gateway asks for nothing else: {request:?}") };
+        Box::pin(async move {
+            let outcomes = vec![MoveOutcome::NoService; moves.flows.len()];
+            let _ = answers.send(Answer::Moved(outcomes)).await;
+        })
     }
 }
 
@@ -177,7 +182,7 @@ impl Node {
         let listener = control::listen(&config.node.socket).unwrap();
         let gateways = Arc::new(Gateways::default());
         let served =
-            Served { publications: publish.subscribe(), desk: Arc::new(NoDesk), gateways: Arc::clone(&gateways) };
+            Served { publications: publish.subscribe(), desk: Arc::new(NoSteering), gateways: Arc::clone(&gateways) };
         let tasks = vec![
             tokio::spawn(gateway.serve(std::future::pending())),
             tokio::spawn(control::serve(listener, served, std::future::pending())),
