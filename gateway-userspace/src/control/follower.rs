@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
 /// Longest wait between two attempts.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+
+/// How often a gateway looks whether there is anything new to report.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often a gateway reports, whether or not anything has changed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -285,34 +288,57 @@ async fn speak(
     gateway: &dyn Reporter,
     mut to_say: mpsc::Receiver<Told>,
 ) -> ClientError {
-    let mut ticks = interval(REPORT_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reports = Reports::default();
     let leaving = gateway.leaving();
     let mut leaves = leaving.is_cancelled();
     loop {
         let told = tokio::select! {
-            Some(told) = to_say.recv() => told,
+            Some(told) = to_say.recv() => Some(told),
             changed = published.changed() => match changed {
-                Ok(()) => report(&mut published, gateway),
+                Ok(()) => reports.due(report(&mut published, gateway), Instant::now()),
                 Err(_) => return ClientError::HungUp,
             },
             () = leaving.cancelled(), if !leaves => {
                 leaves = true;
-                report(&mut published, gateway)
+                reports.due(report(&mut published, gateway), Instant::now())
             }
-            _ = ticks.tick() => report(&mut published, gateway),
+            _ = looks.tick() => reports.due(report(&mut published, gateway), Instant::now()),
         };
-        if let Err(error) = agent.tell(&told).await {
+        if let Some(told) = told
+            && let Err(error) = agent.tell(&told).await
+        {
             return error;
         }
     }
 }
 
 /// How the gateway is now.
-fn report(published: &mut watch::Receiver<Option<Arc<Published>>>, gateway: &dyn Reporter) -> Told {
+fn report(published: &mut watch::Receiver<Option<Arc<Published>>>, gateway: &dyn Reporter) -> Report {
     let ring = published.borrow_and_update().as_ref().map(|published| published.ring.name());
     let (users, sessions) = gateway.users_and_sessions();
-    Told::Report(Report { ring, users, sessions, leaving: gateway.leaving().is_cancelled() })
+    Report { ring, users, sessions, leaving: gateway.leaving().is_cancelled() }
+}
+
+/// What has been reported.
+#[derive(Debug, Default)]
+struct Reports {
+    last: Option<(Report, Instant)>,
+}
+
+// === impl Reports ===
+
+impl Reports {
+    /// What is to be told: the report, if it says anything new or the last one is [`REPORT_INTERVAL`] old.
+    fn due(&mut self, report: Report, now: Instant) -> Option<Told> {
+        let known = |(last, at): &(Report, Instant)| *last == report && now.duration_since(*at) < REPORT_INTERVAL;
+        if self.last.as_ref().is_some_and(known) {
+            return None;
+        }
+        self.last = Some((report.clone(), now));
+        Some(Told::Report(report))
+    }
 }
 
 /// Puts `next` in force. The agent has put it into the kernel, so we take it even if its epoch looks wrong: with two
@@ -355,6 +381,24 @@ mod tests {
             ring: Ring::new(Epoch(epoch), Algorithm::OpenIm, members).unwrap(),
             previous: None,
             services: vec![],
+        }
+    }
+
+    #[test]
+    fn what_is_new_is_reported_and_what_is_old_now_and_then() {
+        let report = |sessions| Report { ring: None, users: 1, sessions, leaving: false };
+        let (mut reports, begun) = (Reports::default(), Instant::now());
+        for (after, sessions, due) in [
+            (Duration::ZERO, 1, true),
+            (LOOK_INTERVAL, 1, false),
+            (LOOK_INTERVAL * 2, 2, true),
+            (REPORT_INTERVAL, 2, false),
+            (LOOK_INTERVAL * 2 + REPORT_INTERVAL, 2, true),
+            (LOOK_INTERVAL * 3 + REPORT_INTERVAL, 1, true),
+        ] {
+            let told = reports.due(report(sessions), begun + after);
+            assert_eq!(told.is_some(), due, "after {after:?}");
+            assert!(told.is_none_or(|told| matches!(told, Told::Report(told) if told == report(sessions))));
         }
     }
 
