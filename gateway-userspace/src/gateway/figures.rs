@@ -20,6 +20,20 @@ use crate::{
 /// What can become of a push, as [`Outcome::name`] has it.
 const OUTCOMES: [&str; 3] = ["delivered", "offline", "unknown"];
 
+/// What can become of a client that comes to the wrong node.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Newcomer {
+    /// It went to its owner before it was answered.
+    Moved,
+    /// It came here so.
+    Taken,
+    /// It could not go, and was told who its owner is.
+    TurnedAway,
+}
+
+/// Their names.
+const NEWCOMERS: [&str; 3] = ["moved", "taken", "turned_away"];
+
 /// Counted since the gateway's start.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -43,6 +57,8 @@ pub(super) struct Counters {
     violations: Mutex<BTreeMap<u16, u64>>,
     /// Sessions that another login has ended.
     kicked: AtomicU64,
+    /// Clients that came to the wrong node, by what became of them: see [`NEWCOMERS`].
+    newcomers: [AtomicU64; 3],
 }
 
 // === impl Counters ===
@@ -94,6 +110,11 @@ impl Counters {
         count_by(&self.violations, code.number());
     }
 
+    /// This has become of a client that came to the wrong node.
+    pub(super) fn newcomer(&self, what: Newcomer) {
+        self.newcomers[what as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A session is ended by another login.
     pub(super) fn kicked(&self) {
         self.kicked.fetch_add(1, Ordering::Relaxed);
@@ -134,7 +155,7 @@ impl Shared {
             let counts = counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
             counts.into_iter().map(|(key, count)| (vec![(label, key.to_string())], count)).collect::<Vec<_>>()
         };
-        let Counters { logins_refused, violations, kicked, .. } = &self.counters;
+        let Counters { logins_refused, violations, kicked, newcomers, .. } = &self.counters;
         let in_motion = self.sessions().in_motion();
         figures.gauge("sessions_in_motion", "Sessions that are being taken apart or put together", in_motion);
         figures.counters(
@@ -146,6 +167,14 @@ impl Shared {
             "logins_refused",
             "Clients of OpenIM that were not let in, by the code they were told",
             counted(logins_refused, "code"),
+        );
+        figures.counters(
+            "newcomers",
+            "Clients that came to the wrong node and went to their owner before they were answered (moved), that came here \
+             so (taken), or that could not go and were told who their owner is (turned_away)",
+            NEWCOMERS.into_iter().zip(newcomers).map(|(outcome, counter)| {
+                (vec![("outcome", outcome.to_owned())], counter.load(Ordering::Relaxed))
+            }),
         );
         let kicked = kicked.load(Ordering::Relaxed);
         figures.counter("sessions_kicked", "Sessions that another login of their user has ended", kicked);

@@ -4,59 +4,100 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{net::TcpStream, sync::mpsc};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+};
 
 use super::{
     Shared,
-    http::{Connection, WholeHead},
+    figures::Newcomer,
+    http::{Connection, Response, WholeHead},
     moving::Sessions,
-    placement::NotOurs,
+    placement::place,
     websocket::{self, Door},
 };
-use crate::ring::Member;
+use crate::session::table::SessionId;
 
 /// Newcomers that wait for whoever moves them; who comes beyond that is answered here.
 const MAX_WAITING: usize = 1024;
 
 /// A client that has come to the wrong node. Dropping it resets the connection; whoever cannot have it moved calls
-/// [`Misplaced::refuse`].
+/// [`Misplaced::turn_away`].
 #[derive(Debug)]
 pub struct Misplaced {
-    /// Its connection. All that the client has sent so far is in `request`.
+    /// Its connection. All that was read from it is in `asked`, and nothing was written to it.
     pub stream: TcpStream,
+    /// What it wants.
+    pub asked: Asked,
+}
+
+/// What a client wants that has had no answer yet.
+#[derive(Debug)]
+pub struct Asked {
     /// The client; it differs from the connection's other end behind a proxy.
-    pub client: SocketAddr,
-    /// The name of the service that it came to.
-    pub service: Arc<str>,
-    /// What it has sent: the request and whatever came with it, not one byte of which has been answered.
-    pub request: Bytes,
-    /// Its user.
-    pub user: Vec<u8>,
-    /// Who owns that one.
-    pub owner: Member,
+    client: SocketAddr,
+    /// The request and whatever came with it.
+    bytes: Bytes,
+    user: Vec<u8>,
     door: Door,
     shared: Arc<Shared>,
+    /// Who waits to hear what becomes of it; none for one that has not moved yet.
+    awaited: Option<Awaited>,
 }
+
+/// The same on its way to another node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Travelling {
+    service: String,
+    client: SocketAddr,
+    user: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    bytes: Vec<u8>,
+}
+
+/// What has become of a client that was let in. If it has come to nothing, nobody says so.
+#[derive(Debug)]
+pub enum LetIn {
+    /// It is a session, under this name.
+    Here(SessionId),
+    /// The ring has changed just then: it belongs elsewhere now.
+    Misplaced(Box<Misplaced>),
+}
+
+/// Where to say so.
+pub(super) type Awaited = oneshot::Sender<LetIn>;
+
+// === impl Misplaced ===
 
 impl Misplaced {
     pub(super) fn new(
         connection: Connection,
-        head: WholeHead,
+        head: &WholeHead,
         door: Door,
         user: Vec<u8>,
-        owner: Member,
+        awaited: Option<Awaited>,
         shared: &Arc<Shared>,
     ) -> Self {
         let Connection { stream, unread, peer } = connection;
-        let mut request = BytesMut::from(head.bytes());
-        request.extend_from_slice(&unread);
-        let (service, shared) = (Arc::clone(&door.service), Arc::clone(shared));
-        Self { stream, client: peer, service, request: request.freeze(), user, owner, door, shared }
+        let mut bytes = BytesMut::from(head.bytes());
+        bytes.extend_from_slice(&unread);
+        let asked = Asked { client: peer, bytes: bytes.freeze(), user, door, shared: Arc::clone(shared), awaited };
+        Self { stream, asked }
     }
 
     /// Gives it to whoever moves newcomers, or answers it.
-    pub(super) async fn go(self) {
-        let mover = self.shared.newcomers.get().cloned();
+    pub(super) async fn go(mut self) {
+        if let Some(awaited) = self.asked.awaited.take() {
+            // Who does not wait any more moves nobody any more.
+            match awaited.send(LetIn::Misplaced(Box::new(self))) {
+                Err(LetIn::Misplaced(this)) => this.refuse().await,
+                Ok(()) | Err(LetIn::Here(_)) => {}
+            }
+            return;
+        }
+        let mover = self.asked.shared.newcomers.get().cloned();
         match mover {
             None => self.refuse().await,
             Some(mover) => {
@@ -69,12 +110,53 @@ impl Misplaced {
         }
     }
 
-    /// Answers it with the owner's name, as whoever cannot be moved is answered.
-    pub async fn refuse(self) {
-        let Self { stream, client, user, owner, door, shared, .. } = self;
-        let response = NotOurs::Foreign { user, owner }.response(&door.parameter);
+    /// Has it answered with the owner's name, as whoever cannot be moved is answered.
+    pub fn turn_away(self) {
+        let shared = Arc::clone(&self.asked.shared);
+        shared.counters.newcomer(Newcomer::TurnedAway);
+        shared.tasks.spawn(self.refuse());
+    }
+
+    /// Serves it here, as if it had just come. Says what becomes of it.
+    pub fn let_in(self) -> oneshot::Receiver<LetIn> {
+        let Self { stream, asked: Asked { client, bytes, door, shared, .. } } = self;
+        let (awaited, answer) = oneshot::channel();
+        let mut connection = Connection::new(stream, client);
+        connection.unread.extend_from_slice(&bytes);
+        let tasks = shared.tasks.clone();
+        tasks.spawn(websocket::serve_request(connection, door, Some(awaited), shared));
+        answer
+    }
+
+    async fn refuse(self) {
+        let Self { stream, asked: Asked { client, user, door, shared, .. } } = self;
+        let response = match place(user, shared.published().as_deref()) {
+            Err(not_ours) => not_ours.response(&door.parameter),
+            // Nobody let it in while it waited, so it has to come again.
+            Ok(_) => Response::error(503, "the ring has just changed; try again").header("Retry-After", "1"),
+        };
         shared.counters.refused(response.status());
         Connection::new(stream, client).refuse(&response, shared.limits.close_timeout).await;
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// Who wants to be let in.
+    pub fn user(&self) -> &[u8] {
+        &self.user
+    }
+
+    /// What travels of it.
+    pub fn travelling(&self) -> Travelling {
+        let Self { client, bytes, user, door, .. } = self;
+        Travelling { service: (*door.service).into(), client: *client, user: user.clone(), bytes: bytes.to_vec() }
+    }
+
+    /// It is another node's now.
+    pub fn gone(self) {
+        self.shared.counters.newcomer(Newcomer::Moved);
     }
 }
 
@@ -85,13 +167,16 @@ impl Sessions {
         self.0.newcomers.set(sender).ok().map(|()| receiver)
     }
 
-    /// Serves a client that came to another node first, at the service of that name, and has sent these bytes. False if
-    /// there is no such service here.
-    pub fn admit(&self, service: &str, stream: TcpStream, client: SocketAddr, request: &[u8]) -> bool {
-        let Some(door) = self.0.doors.iter().find(|door| &*door.service == service) else { return false };
-        let mut connection = Connection::new(stream, client);
-        connection.unread.extend_from_slice(request);
-        self.0.tasks.spawn(websocket::serve(connection, door.clone(), Arc::clone(&self.0)));
-        true
+    /// What a client wants that came to another node first. `None` if the service that it came to is not served here.
+    pub fn arrived(&self, travelling: Travelling) -> Option<Asked> {
+        let Travelling { service, client, user, bytes } = travelling;
+        let door = self.0.doors.iter().find(|door| *door.service == service)?.clone();
+        let shared = Arc::clone(&self.0);
+        Some(Asked { client, bytes: bytes.into(), user, door, shared, awaited: None })
+    }
+
+    /// A client that came to another node first is here now.
+    pub fn newcomer_taken(&self) {
+        self.0.counters.newcomer(Newcomer::Taken);
     }
 }

@@ -1,8 +1,8 @@
 //! `ringsteer gateway`: holds the sessions of the users that this node owns, and takes pushes for them.
 //!
 //! The gateway is the arbiter (promise 2): whatever brought a connection here, it asks the published ring whether the
-//! user is ours before it says 101 (promise 5). For now a client's messages are echoed, and what is not ours is sent
-//! away with the owner's name.
+//! user is ours before it says 101 (promise 5). Who is not goes to the owner, connection and request, before it is
+//! answered; where that is not possible it is sent away with the owner's name.
 //!
 //! | file | subject |
 //! |---|---|
@@ -104,8 +104,9 @@ use crate::{
 ///
 /// Which users are ours is decided by the ring that the agent on this node has published.
 /// Until the agent has been heard, requests are answered with 503; once it has, the gateway
-/// goes on without it. A push for another node's user goes on to that node; a websocket is
-/// answered with 421 and the owner's name.
+/// goes on without it. A push for another node's user goes on to that node, and so does a
+/// websocket, before it is answered; where that is not possible it is answered with 421 and
+/// the owner's name.
 ///
 /// The gateways of a fleet talk to each other over links of their own (`gateway_port` in
 /// [peers]), which are authenticated by the fleet secret. SIGHUP makes this one read the

@@ -9,7 +9,7 @@ use super::{
     Shared,
     http::{Connection, Response, Unreadable, WholeHead},
     line::Line,
-    misplaced::Misplaced,
+    misplaced::{Awaited, LetIn, Misplaced},
     openim::{self, OpenIm, Refusal},
     placement::{NotOurs, key, place},
     running::{Registration, Running},
@@ -63,7 +63,17 @@ struct Begun {
 }
 
 /// Serves the connection until it has become a session, or will never be one.
-pub(super) async fn serve(mut connection: Connection, door: Door, shared: Arc<Shared>) {
+pub(super) async fn serve(connection: Connection, door: Door, shared: Arc<Shared>) {
+    serve_request(connection, door, None, shared).await;
+}
+
+/// The same, and says so if somebody waits for it.
+pub(super) async fn serve_request(
+    mut connection: Connection,
+    door: Door,
+    awaited: Option<Awaited>,
+    shared: Arc<Shared>,
+) {
     let limits = &shared.limits;
     let head = tokio::select! {
         head = shared.first_head(&mut connection) => head,
@@ -76,12 +86,16 @@ pub(super) async fn serve(mut connection: Connection, door: Door, shared: Arc<Sh
     };
     let request = match judge(&head.head(), &door, &shared) {
         Ok(request) => request,
-        Err(refused) => return send_away(connection, head, &door, refused, &shared).await,
+        Err(refused) => return send_away(connection, &head, door, refused, awaited, &shared).await,
     };
     let deflate = request.upgrade.deflate();
     match register(&connection, request, &shared) {
         Ok(begun) => {
             let registration = &begun.registration;
+            if let Some(awaited) = awaited {
+                // Nobody waits any more when the gateway stops.
+                let _ = awaited.send(LetIn::Here(registration.id));
+            }
             tracing::debug!("{}: session of {} begins", connection.peer, String::from_utf8_lossy(&registration.user));
             let now_ms = shared.sweeper.now_ms();
             let decoder = Decoder::new(limits.max_message).with_deflate(deflate);
@@ -92,7 +106,7 @@ pub(super) async fn serve(mut connection: Connection, door: Door, shared: Arc<Sh
             shared.presence_changed(&registration.user);
             Running::new(connection.stream, begun.line, session, begun.registration).spawn();
         }
-        Err(refused) => send_away(connection, head, &door, refused, &shared).await,
+        Err(refused) => send_away(connection, &head, door, refused, awaited, &shared).await,
     }
 }
 
@@ -180,7 +194,14 @@ fn connection_name() -> Box<str> {
 }
 
 /// Answers a request that becomes no session here.
-async fn send_away(connection: Connection, head: WholeHead, door: &Door, refused: Refused, shared: &Arc<Shared>) {
+async fn send_away(
+    connection: Connection,
+    head: &WholeHead,
+    door: Door,
+    refused: Refused,
+    awaited: Option<Awaited>,
+    shared: &Arc<Shared>,
+) {
     match refused {
         Refused::Http(response) => refuse(connection, &response, shared).await,
         Refused::OpenIm(upgrade, refusal) => {
@@ -189,8 +210,8 @@ async fn send_away(connection: Connection, head: WholeHead, door: &Door, refused
             connection.end_with(&refusal.encode(&upgrade), shared.limits.close_timeout).await;
         }
         Refused::Misplaced(not_ours) => match (not_ours, door.serve) {
-            (NotOurs::Foreign { user, owner }, _) => {
-                Misplaced::new(connection, head, door.clone(), user, owner, shared).go().await;
+            (NotOurs::Foreign { user, .. }, _) => {
+                Misplaced::new(connection, head, door, user, awaited, shared).go().await;
             }
             (NotOurs::NoKey, Serve::OpenIm) => unreachable!("a login names a user"),
             (not_ours, _) => refuse(connection, &not_ours.response(&door.parameter), shared).await,

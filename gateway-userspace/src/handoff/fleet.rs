@@ -104,6 +104,11 @@ impl Fleet {
         }
     }
 
+    /// Whether there is a link to that node's gateway.
+    pub(super) fn is_up(&self, node: NodeId) -> bool {
+        self.known.get(&node).is_some_and(|known| known.up)
+    }
+
     /// The address of a node, for people.
     pub(super) fn address(&self, node: NodeId) -> Option<NodeAddress> {
         self.known.get(&node).map(|known| known.address)

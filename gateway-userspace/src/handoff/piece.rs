@@ -1,6 +1,6 @@
 //! A session in one of its states: socket and data, by the core's name for it.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use ringsteer_handoff::name::{MoveId, NodeId};
 use ringsteer_tcp_repair::{Dump, Put, Taken};
@@ -9,7 +9,10 @@ use tokio::{net::TcpStream, task::AbortHandle};
 
 use crate::{
     control::FlowMove,
-    gateway::moving::Place,
+    gateway::{
+        misplaced::{Asked, Misplaced, Travelling},
+        moving::Place,
+    },
     session::{suspended::Suspended, table::SessionId},
 };
 
@@ -25,28 +28,38 @@ pub(super) struct Piece {
 pub(super) enum PieceState {
     /// It runs, under this name in the gateway's table.
     Runs(SessionId),
+    /// It is a newcomer at the wrong node and waits for its move.
+    Waits(Box<Misplaced>),
     /// It has been asked to stop.
     Stops { table: SessionId, stopping: AbortHandle },
     /// It stands still.
-    Stands { table: SessionId, rest: Box<Rest> },
+    Stands(Box<Rest>),
     /// It is being taken out of the kernel; `back` if it is wanted back already.
-    IsTakenOut { table: SessionId, back: bool, flow: Ends },
+    IsTakenOut { back: bool, flow: Ends },
     /// Its socket is silent.
-    Silent { table: SessionId, silent: Box<Silent> },
+    Silent(Box<Silent>),
     /// A copy is being made of it, unless it is not wanted any more.
     IsMade { id: MoveId },
     /// There is a copy.
     Copy(Box<Copied>),
-    /// It is about to run here. If the core wants it to move on meanwhile, that has to wait.
+    /// It is about to run here, or to be let in. If the core wants it to move on meanwhile, that has to wait.
     Begins { then: Option<MoveId> },
+}
+
+/// What a connection is for.
+#[derive(Debug)]
+pub(super) enum Load {
+    /// A session, and its place in the gateway's table.
+    Session(Box<Suspended>, Place),
+    /// A newcomer, who has had no answer yet.
+    Newcomer(Asked),
 }
 
 /// A session that stands still.
 #[derive(Debug)]
 pub(super) struct Rest {
     pub(super) stream: TcpStream,
-    pub(super) suspended: Suspended,
-    pub(super) place: Place,
+    pub(super) load: Load,
     pub(super) flow: Ends,
 }
 
@@ -56,8 +69,7 @@ pub(super) struct Silent {
     /// The node that it is given to, once that is decided.
     pub(super) to: Option<NodeId>,
     pub(super) taken: Taken,
-    pub(super) suspended: Suspended,
-    pub(super) place: Place,
+    pub(super) load: Load,
     pub(super) flow: Ends,
 }
 
@@ -65,8 +77,7 @@ pub(super) struct Silent {
 #[derive(Debug)]
 pub(super) struct Copied {
     pub(super) put: Put,
-    pub(super) suspended: Suspended,
-    pub(super) place: Place,
+    pub(super) load: Load,
     pub(super) flow: Ends,
 }
 
@@ -81,14 +92,25 @@ pub(super) struct Ends {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Parcel {
     pub(super) tcp: Dump,
+    pub(super) load: Packed,
+}
+
+/// A [`Load`] as it travels.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Packed {
     /// As [`Suspended::to_bytes`] makes it.
-    #[serde(with = "serde_bytes")]
-    pub(super) session: Vec<u8>,
+    Session(#[serde(with = "serde_bytes")] Vec<u8>),
+    Newcomer(Travelling),
 }
 
 // === impl Ends ===
 
 impl Ends {
+    /// Those of a connection.
+    pub(super) fn of(stream: &TcpStream) -> io::Result<Self> {
+        Ok(Self { client: stream.peer_addr()?, service: stream.local_addr()? })
+    }
+
     /// The connection in that move of it; none if it has moved more often than anybody counts.
     pub(super) fn in_move(self, id: MoveId) -> Option<FlowMove> {
         let count = u16::try_from(id.generation).ok()?;

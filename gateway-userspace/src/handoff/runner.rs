@@ -1,7 +1,7 @@
 //! The task: events in, actions begun.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -24,14 +24,17 @@ use super::{
     diary::Diary,
     fleet::{self, Fleet},
     misheard::Misheard,
-    piece::{Copied, Ends, Piece, PieceState, Silent},
+    piece::{Copied, Ends, Load, Piece, PieceState, Rest, Silent},
     remains::Remains,
     steps::{self, NotTaken},
     word::{Heard, Said},
 };
 use crate::{
     control::{MoveOutcome, MoveStep, Order, Published},
-    gateway::moving::{Moving, Sessions},
+    gateway::{
+        misplaced::{LetIn, Misplaced},
+        moving::{Moving, Sessions},
+    },
     ring::MemberNumber,
     session::table,
 };
@@ -40,11 +43,18 @@ use crate::{
 /// while we looked for them by the newer one.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
+/// How long a newcomer may wait for its move. Its client waits for an answer, and would sooner or later dial again.
+const NEWCOMER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Newcomers at once; more are turned away.
+const NEWCOMERS_MAX: usize = 1024;
+
 /// What a step came to.
 enum Done {
     Stopped(MoveId, Option<Moving>),
     TakenOut(MoveId, Result<(Silent, Vec<u8>), NotTaken>),
     Made(MoveId, Option<Copied>),
+    LetIn(SessionId, Option<LetIn>),
 }
 
 /// Whose a user is.
@@ -60,6 +70,10 @@ struct Runner {
     pieces: HashMap<SessionId, Piece>,
     /// The core's names of those that run here.
     names: HashMap<table::SessionId, SessionId>,
+    /// The newcomers here that have not been let in, and how long they may wait.
+    newcomers: HashMap<SessionId, Instant>,
+    /// Whether no move may begin: newcomers are not let wait then.
+    stopped: bool,
     /// Copies that the agent is about to take.
     beginning: HashMap<MoveId, Box<Copied>>,
     /// The connections of those that have been given up and are still held here.
@@ -105,6 +119,8 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
         max_message,
         pieces: HashMap::new(),
         names: HashMap::new(),
+        newcomers: HashMap::new(),
+        stopped: false,
         beginning: HashMap::new(),
         leaving: HashMap::new(),
         remains: Arc::default(),
@@ -117,6 +133,8 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
     };
     runner.ring(present);
     runner.lives(&lives.borrow_and_update());
+    // If somebody else moves them, none come.
+    let mut newcomers = runner.sessions.misplaced().unwrap_or_else(|| mpsc::channel(1).1);
     let mut look = Instant::now() + LOOK;
     let mut diary = Diary::default();
     loop {
@@ -126,6 +144,12 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
         tokio::select! {
             Some(words) = heard.recv() => runner.hear(words),
             Some(result) = results.recv() => runner.done(result),
+            Some(newcomer) = newcomers.recv() => {
+                // Whether it can go depends on who is there now.
+                let now = lives.borrow_and_update().clone();
+                runner.lives(&now);
+                runner.newcomer(newcomer);
+            }
             Some(answer) = answered.recv() => runner.answered(answer),
             changed = published.changed() => {
                 if changed.is_err() {
@@ -146,12 +170,18 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
             }
             Some((order, done)) = orders.recv() => {
                 tracing::info!("told what to do about moves: {order:?}");
+                runner.stopped = match order {
+                    Order::Pause | Order::Stop => true,
+                    Order::Continue => false,
+                    Order::Rate(_) => runner.stopped,
+                };
                 runner.happen(match order {
                     Order::Pause => Event::Pause,
                     Order::Continue => Event::Continue,
                     Order::Stop => Event::Stop,
                     Order::Rate(moves_per_s) => Event::Rate { moves_per_s },
                 });
+                runner.judge_newcomers();
                 obeyed = Some(done);
             }
             () = sleep_until(due) => {
@@ -227,12 +257,13 @@ impl Runner {
         for event in self.fleet.look(lives) {
             self.happen(event);
         }
+        self.judge_newcomers();
     }
 
     fn hear(&mut self, heard: Heard) {
         let Heard { from, to, message } = heard;
         if let Said::Ready { id } = message
-            && let Some(Piece { state: PieceState::Silent { silent, .. }, .. }) = self.pieces.get(&id.session)
+            && let Some(Piece { state: PieceState::Silent(silent), .. }) = self.pieces.get(&id.session)
             && let Err(error) = silent.taken.unchanged()
         {
             // The copy is not what our socket is any more. Unanswered, the move is given up in a moment, and the session
@@ -250,9 +281,13 @@ impl Runner {
     /// Looks for sessions that belong elsewhere, and for those that are over.
     fn look(&mut self) {
         let published = Arc::clone(&self.published);
+        // Newcomers that are being let in may have a place in the table already, and have a name here.
+        let begins = |piece: &&Piece| matches!(piece.state, PieceState::Begins { .. });
+        let beginning: HashSet<Box<[u8]>> =
+            self.pieces.values().filter(begins).map(|piece| piece.user.clone()).collect();
         for (user, sessions) in self.sessions.users_where(|user| !published.is_ours(user)) {
             for table in sessions {
-                if self.names.contains_key(&table) {
+                if self.names.contains_key(&table) || beginning.contains(&user) {
                     continue;
                 }
                 self.last_number += 1;
@@ -271,9 +306,112 @@ impl Runner {
             self.forget(session);
             self.happen(Event::Ended { session });
         }
+        self.judge_newcomers();
+    }
+
+    /// A client has come that is another node's.
+    fn newcomer(&mut self, newcomer: Misplaced) {
+        self.last_number += 1;
+        let session = SessionId { born: self.me.incarnation, number: self.last_number };
+        let user = User(newcomer.asked.user().into());
+        if self.newcomers.len() >= NEWCOMERS_MAX {
+            return newcomer.turn_away();
+        }
+        self.await_move(session, newcomer);
+        self.happen(Event::Arrived { session, user, opened: false, platform: 0 });
+        if self.judge_newcomer(session) {
+            self.happen(Event::Tick);
+        }
+    }
+
+    /// A newcomer waits from now on.
+    fn await_move(&mut self, session: SessionId, newcomer: Misplaced) {
+        let user = newcomer.asked.user().into();
+        self.newcomers.insert(session, Instant::now() + NEWCOMER_LIMIT);
+        self.pieces.insert(session, Piece { user, state: PieceState::Waits(Box::new(newcomer)) });
+    }
+
+    /// Looks after all newcomers that wait.
+    fn judge_newcomers(&mut self) {
+        let mut any = false;
+        for session in self.newcomers.keys().copied().collect::<Vec<_>>() {
+            any |= self.judge_newcomer(session);
+        }
+        if any {
+            self.happen(Event::Tick);
+        }
+    }
+
+    /// Lets a newcomer that waits in if it has become ours, and turns it away if nothing comes of waiting. True if there
+    /// are events then.
+    fn judge_newcomer(&mut self, session: SessionId) -> bool {
+        let Some(Piece { user, state: PieceState::Waits(_) }) = self.pieces.get(&session) else { return false };
+        if self.published.is_ours(user) {
+            self.let_in(session);
+            return false;
+        }
+        let owner = NodeId(self.published.owner(user).number.get());
+        let late = self.newcomers.get(&session).is_none_or(|&until| Instant::now() >= until);
+        let over = self.stopped || late || !self.fleet.is_up(owner);
+        if over {
+            self.turn_away(session);
+        }
+        over
+    }
+
+    /// A newcomer that waits is not waited for any more.
+    fn turn_away(&mut self, session: SessionId) {
+        if let Some(Piece { state: PieceState::Waits(newcomer), .. }) = self.pieces.remove(&session) {
+            newcomer.turn_away();
+        }
+        self.forget(session);
+        self.events.push_back(Event::Ended { session });
+    }
+
+    /// The gateway answers a newcomer that waits.
+    fn let_in(&mut self, session: SessionId) {
+        let Some(piece) = self.pieces.get_mut(&session) else { return };
+        let before = std::mem::replace(&mut piece.state, PieceState::Begins { then: None });
+        let PieceState::Waits(newcomer) = before else {
+            piece.state = before;
+            return;
+        };
+        self.newcomers.remove(&session);
+        let (answer, done) = (newcomer.let_in(), self.done.clone());
+        spawn(async move {
+            // Nobody is there when the gateway stops.
+            let _ = done.send(Done::LetIn(session, answer.await.ok()));
+        });
+    }
+
+    /// The gateway has answered a newcomer.
+    fn is_let_in(&mut self, session: SessionId, answer: Option<LetIn>) {
+        let Some(piece) = self.pieces.get_mut(&session) else { return };
+        let PieceState::Begins { then } = piece.state else { return };
+        match answer {
+            Some(LetIn::Here(table)) => {
+                piece.state = PieceState::Runs(table);
+                self.names.insert(table, session);
+                self.happen(Event::Opened { session });
+            }
+            Some(LetIn::Misplaced(newcomer)) => {
+                self.await_move(session, *newcomer);
+                self.judge_newcomer(session);
+            }
+            None => {
+                self.forget(session);
+                return self.happen(Event::Ended { session });
+            }
+        }
+        if let Some(next) = then {
+            self.suspend(next);
+        }
+        // What that has brought about.
+        self.happen(Event::Tick);
     }
 
     fn forget(&mut self, session: SessionId) {
+        self.newcomers.remove(&session);
         self.pieces.remove(&session);
         self.names.retain(|_, name| *name != session);
     }
@@ -299,16 +437,23 @@ impl Runner {
                 }
             }
             Action::Discard { id } => {
-                if let Some(Piece { state: PieceState::Silent { table, silent }, .. }) = self.pieces.remove(&id.session)
-                {
+                self.newcomers.remove(&id.session);
+                if let Some(Piece { state: PieceState::Silent(silent), .. }) = self.pieces.remove(&id.session) {
                     self.leaving.insert(id, silent.flow);
                     let to = silent.to.and_then(|to| self.fleet.address(to));
+                    if let Load::Session(_, place) = &silent.load
+                        && let Some(table) = place.id()
+                    {
+                        self.names.remove(&table);
+                    }
                     steps::give_up(*silent, to, id.generation, &self.remains);
-                    self.names.remove(&table);
                 }
             }
             Action::Stranded { session } => {
                 tracing::info!("session {session:?} belongs elsewhere and cannot be moved");
+                if self.newcomers.contains_key(&session) {
+                    self.turn_away(session);
+                }
             }
             Action::Restore { id, user, dump, .. } => {
                 self.pieces.insert(id.session, Piece { user: user.0, state: PieceState::IsMade { id } });
@@ -326,8 +471,7 @@ impl Runner {
             Action::Claim { id, .. } => self.events.push_back(Event::Claimed { id, granted: false }),
             Action::Send { to, message } => {
                 if let Said::Go { id } = message
-                    && let Some(Piece { state: PieceState::Silent { silent, .. }, .. }) =
-                        self.pieces.get_mut(&id.session)
+                    && let Some(Piece { state: PieceState::Silent(silent), .. }) = self.pieces.get_mut(&id.session)
                 {
                     silent.to = Some(to.node);
                 }
@@ -359,9 +503,9 @@ impl Runner {
     /// The connection of a session.
     fn flow(&self, session: SessionId) -> Option<Ends> {
         match &self.pieces.get(&session)?.state {
-            PieceState::Stands { rest, .. } => Some(rest.flow),
+            PieceState::Stands(rest) => Some(rest.flow),
             PieceState::IsTakenOut { flow, .. } => Some(*flow),
-            PieceState::Silent { silent, .. } => Some(silent.flow),
+            PieceState::Silent(silent) => Some(silent.flow),
             PieceState::Copy(copy) => Some(copy.flow),
             _ => None,
         }
@@ -382,6 +526,17 @@ impl Runner {
                 piece.state = PieceState::Stops { table, stopping: stopping.abort_handle() };
             }
             PieceState::Begins { then } => *then = Some(id),
+            PieceState::Waits(newcomer) => {
+                let Ok(flow) = Ends::of(&newcomer.stream) else {
+                    return self.events.push_back(Event::Failed { id, failure: Failure::Never });
+                };
+                let before = std::mem::replace(&mut piece.state, PieceState::IsMade { id });
+                let PieceState::Waits(newcomer) = before else { unreachable!("it was looked at just now") };
+                let Misplaced { stream, asked } = *newcomer;
+                piece.state = PieceState::Stands(Box::new(Rest { stream, load: Load::Newcomer(asked), flow }));
+                // It stands still anyway.
+                self.events.push_back(Event::Suspended { id });
+            }
             _ => self.events.push_back(Event::Failed { id, failure: Failure::Again }),
         }
     }
@@ -389,11 +544,11 @@ impl Runner {
     fn take_out(&mut self, id: MoveId) {
         let Some(piece) = self.pieces.get_mut(&id.session) else { return };
         let before = std::mem::replace(&mut piece.state, PieceState::IsMade { id });
-        let PieceState::Stands { table, rest } = before else {
+        let PieceState::Stands(rest) = before else {
             piece.state = before;
             return self.events.push_back(Event::Failed { id, failure: Failure::Again });
         };
-        piece.state = PieceState::IsTakenOut { table, back: false, flow: rest.flow };
+        piece.state = PieceState::IsTakenOut { back: false, flow: rest.flow };
         let done = self.done.clone();
         let runtime = tokio::runtime::Handle::current();
         spawn_blocking(move || {
@@ -406,23 +561,32 @@ impl Runner {
     fn resume(&mut self, id: MoveId) {
         let Some(piece) = self.pieces.get_mut(&id.session) else { return };
         let before = std::mem::replace(&mut piece.state, PieceState::IsMade { id });
-        piece.state = match before {
+        let after = match before {
             PieceState::Stops { table, stopping } => {
                 stopping.abort();
-                PieceState::Runs(table)
+                Some(PieceState::Runs(table))
             }
-            PieceState::Stands { table, rest } => {
-                rest.place.resume(rest.stream, rest.suspended);
-                PieceState::Runs(table)
-            }
-            PieceState::IsTakenOut { table, flow, .. } => PieceState::IsTakenOut { table, back: true, flow },
-            PieceState::Silent { table, silent } => {
-                steps::revive(*silent);
-                PieceState::Runs(table)
-            }
-            PieceState::Begins { .. } => PieceState::Begins { then: None },
-            other => other,
+            PieceState::Stands(rest) => steps::go_on(rest.stream, rest.load),
+            PieceState::IsTakenOut { flow, .. } => Some(PieceState::IsTakenOut { back: true, flow }),
+            PieceState::Silent(silent) => steps::revive(*silent),
+            PieceState::Begins { .. } => Some(PieceState::Begins { then: None }),
+            other => Some(other),
         };
+        self.goes_on(id.session, after);
+    }
+
+    /// It is here as it was before it was to move, or lost. There may be events then.
+    fn goes_on(&mut self, session: SessionId, after: Option<PieceState>) {
+        match (self.pieces.get_mut(&session), after) {
+            (Some(piece), Some(state)) => {
+                piece.state = state;
+                self.judge_newcomer(session);
+            }
+            _ => {
+                self.forget(session);
+                self.events.push_back(Event::Ended { session });
+            }
+        }
     }
 
     fn activate(&mut self, id: MoveId) {
@@ -449,10 +613,20 @@ impl Runner {
         let Some(piece) = self.pieces.get_mut(&id.session) else { return };
         let PieceState::Begins { then } = piece.state else { return };
         match begun {
-            Some(table) => {
+            Some(state) => {
                 tracing::debug!("{client}: session is here now, by move {id}");
-                piece.state = PieceState::Runs(table);
-                self.names.insert(table, id.session);
+                match state {
+                    PieceState::Runs(table) => {
+                        self.names.insert(table, id.session);
+                    }
+                    _ => {
+                        self.sessions.newcomer_taken();
+                        self.newcomers.insert(id.session, Instant::now() + NEWCOMER_LIMIT);
+                    }
+                }
+                piece.state = state;
+                // A newcomer is answered now, unless it belongs elsewhere already.
+                self.judge_newcomer(id.session);
                 if let Some(next) = then {
                     self.suspend(next);
                 }
@@ -469,6 +643,7 @@ impl Runner {
         match done {
             Done::Stopped(id, moving) => self.stopped(id, moving),
             Done::TakenOut(id, taken) => self.taken_out(id, taken),
+            Done::LetIn(session, answer) => self.is_let_in(session, answer),
             Done::Made(id, made) => {
                 let wanted = |piece: &&mut Piece| matches!(piece.state, PieceState::IsMade { id: made } if made == id);
                 // A copy that is not wanted any more is dropped here, silently.
@@ -493,7 +668,7 @@ impl Runner {
         };
         match steps::at_rest(moving) {
             Ok(rest) => {
-                piece.state = PieceState::Stands { table, rest: Box::new(rest) };
+                piece.state = PieceState::Stands(Box::new(rest));
                 self.happen(Event::Suspended { id });
             }
             Err(_) => {
@@ -505,22 +680,22 @@ impl Runner {
 
     fn taken_out(&mut self, id: MoveId, taken: Result<(Silent, Vec<u8>), NotTaken>) {
         let Some(piece) = self.pieces.get_mut(&id.session) else { return };
-        let PieceState::IsTakenOut { table, back, .. } = piece.state else { return };
+        let PieceState::IsTakenOut { back, .. } = piece.state else { return };
         match taken {
             Ok((silent, _)) if back => {
-                steps::revive(silent);
-                piece.state = PieceState::Runs(table);
+                self.goes_on(id.session, steps::revive(silent));
+                self.happen(Event::Tick);
             }
             Ok((silent, dump)) => {
-                piece.state = PieceState::Silent { table, silent: Box::new(silent) };
+                piece.state = PieceState::Silent(Box::new(silent));
                 self.happen(Event::Dumped { id, dump: dump.into() });
             }
             Err(NotTaken { rest: Some(rest), .. }) if back => {
-                rest.place.resume(rest.stream, rest.suspended);
-                piece.state = PieceState::Runs(table);
+                self.goes_on(id.session, steps::go_on(rest.stream, rest.load));
+                self.happen(Event::Tick);
             }
             Err(NotTaken { rest: Some(rest), failure }) => {
-                piece.state = PieceState::Stands { table, rest };
+                piece.state = PieceState::Stands(rest);
                 self.happen(Event::Failed { id, failure });
             }
             Err(NotTaken { rest: None, .. }) => {

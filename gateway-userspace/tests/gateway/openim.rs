@@ -414,39 +414,6 @@ async fn a_client_moves_in_mid_question_and_misses_nothing() {
     }
 }
 
-/// A client that comes to the wrong node goes to whoever moves it, with every byte that it has sent.
-#[tokio::test]
-async fn a_misplaced_newcomer_can_be_served_where_it_belongs() {
-    let node = Node::start().await;
-    let mut misplaced = node.sessions.misplaced().unwrap();
-    assert!(node.sessions.misplaced().is_none(), "one at a time");
-    let foreign = user_of(node.config.ring().unwrap(), 3);
-    let request = format!(
-        "GET /?sendID={foreign} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\u{1}"
-    );
-    let mut client = TcpStream::connect(node.clients).await.unwrap();
-    client.write_all(request.as_bytes()).await.unwrap();
-    let newcomer = within(misplaced.recv()).await.unwrap();
-    assert_eq!((&newcomer.user[..], newcomer.owner.number.get()), (foreign.as_bytes(), 3));
-    assert!(newcomer.request.starts_with(&request.as_bytes()[..request.len() - 1]));
-
-    // As its owner would: here that is a node that owns the user instead.
-    let other = Node::start().await;
-    let ours = request.replace(&foreign, &other.our_user());
-    assert!(!other.sessions.admit(
-        "no-such-service",
-        TcpStream::connect(node.clients).await.unwrap(),
-        newcomer.client,
-        b""
-    ));
-    assert!(other.sessions.admit("clients", newcomer.stream, newcomer.client, &ours.as_bytes()[..ours.len() - 1]));
-    let mut answer = [0; 12];
-    within(client.read_exact(&mut answer)).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 101");
-    assert_eq!(other.delivered(&other.our_user(), "hi").await, 1);
-}
-
 /// A proxy that is trusted says whose connection it is; from anybody else the same bytes are a bad request.
 #[tokio::test]
 async fn a_trusted_proxy_says_whose_connection_it_is() {
