@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +15,10 @@ use ringsteer::{
     ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
 };
 
-use crate::lab::{Family, Host, Lab, Process};
+use crate::{
+    lab::{Family, Host, Lab, Process},
+    scrape::{GATEWAY, Scrape},
+};
 
 /// TCP port of the websocket service.
 pub const WEBSOCKET_PORT: u16 = 10_001;
@@ -268,6 +272,27 @@ impl<'lab> Fleet<'lab> {
                 last => bail!("node {node} never had the status waited for; the last was {last:?}"),
             }
         }
+    }
+
+    /// Waits until every gateway has a link to every other one: from then on clients that come to the wrong node go to the
+    /// right one. The lab's hosts must not be in use by the caller's thread.
+    ///
+    /// # Errors
+    /// If that takes too long.
+    pub fn wait_for_links(&self) -> Result<()> {
+        let nodes = self.lab.nodes();
+        let since = Instant::now();
+        for node in nodes {
+            loop {
+                let links = Scrape::of(node, GATEWAY).and_then(|scrape| scrape.value("ringsteer_gateway_links"));
+                match links {
+                    Ok(links) if links as usize + 1 == nodes.len() => break,
+                    last if since.elapsed() > READY => bail!("{} has not linked with all: {last:?}", node.name()),
+                    _ => thread::sleep(Duration::from_millis(20)),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The websocket service's address.

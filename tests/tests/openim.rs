@@ -25,8 +25,8 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket, protocol::Role};
 
 on_each_family!(every_sdk_logs_in_at_its_owner, what_is_wrong_is_told_as_each_sdk_reads_it);
 
-/// The forms whose user the kernel finds.
-const SHAPES: [Shape; 4] = [Shape::Native, Shape::NativeNewest, Shape::Wasm, Shape::Js];
+/// All forms. In one, the kernel finds no user: such a client comes to any node, and is at its owner before it is answered.
+const SHAPES: [Shape; 5] = Shape::ALL;
 
 /// Longest wait for anything.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -110,6 +110,7 @@ fn reply(socket: &mut WebSocket<TcpStream>) -> Result<Reply> {
 fn every_sdk_logs_in_at_its_owner(family: Family) -> Result<()> {
     let lab = lab()?;
     let scene = Scene::set(&lab, family)?;
+    scene.fleet.wait_for_links()?;
     lab.client(0).run(|| {
         for node in 0..3 {
             let user = scene.user_of(node);
@@ -148,6 +149,7 @@ fn every_sdk_logs_in_at_its_owner(family: Family) -> Result<()> {
 fn what_is_wrong_is_told_as_each_sdk_reads_it(family: Family) -> Result<()> {
     let lab = lab()?;
     let scene = Scene::set(&lab, family)?;
+    scene.fleet.wait_for_links()?;
     let user = scene.user_of(2);
     let good = scene.token(&user, ANDROID, "1h")?;
     let cases = [
