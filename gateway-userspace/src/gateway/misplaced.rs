@@ -15,7 +15,7 @@ use super::{
     figures::Newcomer,
     http::{Connection, Response, WholeHead},
     moving::Sessions,
-    placement::place,
+    placement::{NotOurs, Ours, place},
     websocket::{self, Door},
 };
 use crate::session::table::SessionId;
@@ -110,11 +110,22 @@ impl Misplaced {
         }
     }
 
-    /// Has it answered with the owner's name, as whoever cannot be moved is answered.
-    pub fn turn_away(self) {
+    /// Has it answered with the owner's name, as whoever cannot be moved is answered. Gives it back if there is no need
+    /// to: the ring that has come in the meantime makes it ours.
+    pub fn turn_away(self) -> Option<Self> {
+        let response = match self.place() {
+            Err(not_ours) => not_ours.response(&self.asked.door.parameter),
+            Ok(_) => return Some(self),
+        };
         let shared = Arc::clone(&self.asked.shared);
         shared.counters.newcomer(Newcomer::TurnedAway);
-        shared.tasks.spawn(self.refuse());
+        shared.tasks.spawn(self.answer(response));
+        None
+    }
+
+    /// Has it answered that there is no room for it.
+    pub fn put_off(self) {
+        self.asked.shared.tasks.clone().spawn(self.refuse());
     }
 
     /// Serves it here, as if it had just come. Says what becomes of it.
@@ -128,13 +139,22 @@ impl Misplaced {
         answer
     }
 
+    /// Whose it is by the present ring.
+    fn place(&self) -> Result<Ours, NotOurs> {
+        place(self.asked.user.clone(), self.asked.shared.published().as_deref())
+    }
+
     async fn refuse(self) {
-        let Self { stream, asked: Asked { client, user, door, shared, .. } } = self;
-        let response = match place(user, shared.published().as_deref()) {
-            Err(not_ours) => not_ours.response(&door.parameter),
-            // Nobody let it in while it waited, so it has to come again.
+        let response = match self.place() {
+            Err(not_ours) => not_ours.response(&self.asked.door.parameter),
+            // Nobody lets it in here any more, so it has to come again.
             Ok(_) => Response::error(503, "the ring has just changed; try again").header("Retry-After", "1"),
         };
+        self.answer(response).await;
+    }
+
+    async fn answer(self, response: Response) {
+        let Self { stream, asked: Asked { client, shared, .. } } = self;
         shared.counters.refused(response.status());
         Connection::new(stream, client).refuse(&response, shared.limits.close_timeout).await;
     }

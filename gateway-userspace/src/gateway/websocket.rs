@@ -75,8 +75,15 @@ pub(super) async fn serve_request(
     shared: Arc<Shared>,
 ) {
     let limits = &shared.limits;
+    let head = async {
+        match awaited {
+            // Its request has been read once, and whatever a proxy has said before that is known.
+            Some(_) => connection.head(limits.head_timeout, limits.head_timeout).await,
+            None => shared.first_head(&mut connection).await,
+        }
+    };
     let head = tokio::select! {
-        head = shared.first_head(&mut connection) => head,
+        head = head => head,
         () = shared.stopping.cancelled() => return,
     };
     let head = match head {

@@ -104,9 +104,10 @@ impl Fleet {
         }
     }
 
-    /// Whether there is a link to that node's gateway.
-    pub(super) fn is_up(&self, node: NodeId) -> bool {
-        self.known.get(&node).is_some_and(|known| known.up)
+    /// Whether that node's gateway has ended, and no other has been heard there yet. One without a link may be about to have
+    /// one, as after a ring that has just brought it.
+    pub(super) fn has_ended(&self, node: NodeId) -> bool {
+        self.known.get(&node).is_some_and(|known| known.ended)
     }
 
     /// The address of a node, for people.

@@ -315,7 +315,7 @@ impl Runner {
         let session = SessionId { born: self.me.incarnation, number: self.last_number };
         let user = User(newcomer.asked.user().into());
         if self.newcomers.len() >= NEWCOMERS_MAX {
-            return newcomer.turn_away();
+            return newcomer.put_off();
         }
         self.await_move(session, newcomer);
         self.happen(Event::Arrived { session, user, opened: false, platform: 0 });
@@ -352,17 +352,20 @@ impl Runner {
         }
         let owner = NodeId(self.published.owner(user).number.get());
         let late = self.newcomers.get(&session).is_none_or(|&until| Instant::now() >= until);
-        let over = self.stopped || late || !self.fleet.is_up(owner);
+        let over = self.stopped || late || self.fleet.has_ended(owner);
         if over {
             self.turn_away(session);
         }
         over
     }
 
-    /// A newcomer that waits is not waited for any more.
+    /// A newcomer that waits is not waited for any more, unless it is let in as soon as we have heard of the present ring.
     fn turn_away(&mut self, session: SessionId) {
-        if let Some(Piece { state: PieceState::Waits(newcomer), .. }) = self.pieces.remove(&session) {
-            newcomer.turn_away();
+        if let Some(Piece { user, state: PieceState::Waits(newcomer) }) = self.pieces.remove(&session)
+            && let Some(newcomer) = newcomer.turn_away()
+        {
+            self.pieces.insert(session, Piece { user, state: PieceState::Waits(Box::new(newcomer)) });
+            return;
         }
         self.forget(session);
         self.events.push_back(Event::Ended { session });
