@@ -193,10 +193,15 @@ fn with_socket<F: Family>(
 ///
 /// A connection admitted from a segment like this one has taken in its data, and the client has acknowledged nothing
 /// the owner sent: both numbers are a little ahead of the segment's. On an older connection they are anywhere.
+///
+/// Of the segments that follow the first, until the client has heard the owner, one in 16384 has a sequence number that
+/// fits the cookie, too. Such a one is not behind what the socket expects next, and not far ahead of it either.
 #[inline(always)]
 fn stale(socket: *mut bpf_sock, state: u32, sequence: u32, acknowledgement: u32) -> Option<u32> {
     /// Further ahead than any first request and any first answer.
     const NEAR: u32 = 1 << 24;
+    /// Further ahead than all that clients send and owners answer before they have heard each other.
+    const AHEAD: u32 = 1 << 20;
     if state == state::TIME_WAIT {
         // SAFETY: the helper checks that the socket is what we take it for. The offset is that of a 32-bit field in the
         // running kernel's type, and the verifier checks that too.
@@ -215,9 +220,10 @@ fn stale(socket: *mut bpf_sock, state: u32, sequence: u32, acknowledgement: u32)
             return None;
         }
         let received = (*tcp).rcv_nxt;
-        let ours = received.wrapping_sub(sequence).wrapping_sub(1) < NEAR
-            && (*tcp).snd_una.wrapping_sub(acknowledgement) < NEAR;
-        if ours { None } else { Some(received) }
+        let unheard = (*tcp).snd_una.wrapping_sub(acknowledgement);
+        let is_first = received.wrapping_sub(sequence).wrapping_sub(1) < NEAR && unheard < NEAR;
+        let is_next = sequence.wrapping_sub(received) < AHEAD && unheard < AHEAD;
+        if is_first || is_next { None } else { Some(received) }
     }
 }
 

@@ -25,6 +25,7 @@ on_each_family!(
     a_socket_that_is_there_gets_its_segment_unmarked,
     an_older_socket_is_closed_with_the_number_it_expects,
     a_number_that_is_near_by_chance_saves_no_older_socket,
+    what_follows_the_first_segment_and_fits_the_cookie_by_chance_closes_nothing,
     what_is_malformed_is_dropped,
     a_socket_in_time_wait_is_closed_with_the_number_it_expects,
 );
@@ -192,6 +193,23 @@ fn a_number_that_is_near_by_chance_saves_no_older_socket(family: Family) {
         .find(|(_, cookie)| unacknowledged.wrapping_sub(cookie.wrapping_add(1)) < 1 << 20)
         .expect("one in 4096 cookies is near");
     assert_closed(&mut node, &marked_from(from, isn, cookie));
+}
+
+/// A request in two segments, of which the second has a sequence number that the cookie fits as well.
+fn what_follows_the_first_segment_and_fits_the_cookie_by_chance_closes_nothing(family: Family) {
+    let mut node = node(family);
+    let (_listener, theirs, ours) = connected(family);
+    let from = theirs.local_addr().unwrap();
+    let (expected, unacknowledged) = (expects(&ours), sends(&ours));
+    let (isn, cookie) = (0..1 << 19)
+        .map(|step| expected.wrapping_add(step).wrapping_sub(1))
+        .map(|isn| (isn, node.dial(from, isn)))
+        .find(|(_, cookie)| unacknowledged.wrapping_sub(cookie.wrapping_add(1)) < 1 << 20)
+        .expect("one in 4096 cookies is near");
+    let sent = marked_from(from, isn, cookie);
+    let (outcome, _) = node.admit(&frame(&sent.to_bytes()), 0).unwrap();
+    outcome.assert(Admission::Next, &["admitted_before"]);
+    assert_eq!(outcome.frame, frame(&Segment { reserved: 0, ..sent }.to_bytes()));
 }
 
 /// A segment for a service whose header is longer than itself.
