@@ -177,6 +177,13 @@ impl peer::Desk for Desk {
                     Ok(state) => Answer::Announced { state },
                     Err(refusal) => Answer::Error(format!("{refusal:#}")),
                 },
+                Question::Claim { to, address, flows } => {
+                    match spawn_blocking(move || agent.judge_claim(to, address, flows)).await {
+                        Ok(Ok(outcomes)) => Answer::Claimed(outcomes),
+                        Ok(Err(error)) => Answer::Error(format!("{error:#}")),
+                        Err(error) => Answer::Error(error.to_string()),
+                    }
+                }
                 Question::Follow { to, address, flows } => {
                     match spawn_blocking(move || agent.follow(to, address, &flows)).await {
                         Ok(Ok(())) => Answer::Followed {},

@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     line::{self, LineError, MAX_ANSWER_BYTES},
     message::{
-        Answer, FlowEntry, FlowFilter, FlowsEnd, Lookup, Members, MoveOutcome, Moves, NodeMoves, Order, Peers,
+        Answer, Claim, FlowEntry, FlowFilter, FlowsEnd, Lookup, Members, MoveOutcome, Moves, NodeMoves, Order, Peers,
         PublicationError, Request, Rings, Services, Sessions, Stats, Status, Told,
     },
 };
@@ -120,6 +120,11 @@ question! {
 question! {
     /// One step of moving connections, and what became of each, in the order of the request.
     moves(moves: Moves) Request::Moves(moves) => Moved(outcomes) outcomes => Vec<MoveOutcome>
+}
+question! {
+    /// What the agent of a node whose gateway has ended says about moves to this node: done if they are, in the order of
+    /// the request.
+    claim(claim: Claim) Request::Claim(claim) => Moved(outcomes) outcomes => Vec<MoveOutcome>
 }
 question! {
     /// The kernel's counters, with a time.

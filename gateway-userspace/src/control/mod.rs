@@ -21,7 +21,8 @@ mod server;
 mod tests;
 
 pub use client::{
-    ClientError, announce, flows, handoff, lookup, members, moves, peers, ring, services, sessions, stats, status,
+    ClientError, announce, claim, flows, handoff, lookup, members, moves, peers, ring, services, sessions, stats,
+    status,
 };
 pub use follower::{Follower, Prepared, Published, Reporter};
 pub use gateways::Gateways;

@@ -11,6 +11,7 @@
 //! | `steps` | what an action takes: taking out, putting in, going on |
 //! | `diary` | what of that stands in the log |
 //! | `agent` | the requests to the agent, in order and in batches |
+//! | `claims` | the requests to other nodes' agents, where the old owner has ended |
 //! | `fleet` | which gateways there are, and what is said to them |
 //! | `word` | the form in which that travels |
 //! | `misheard` | what of it cannot be taken in |
@@ -19,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod claims;
 mod diary;
 mod fleet;
 mod misheard;

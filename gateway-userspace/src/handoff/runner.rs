@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     Ears, Ordered, Wiring,
     agent::{self, Answered, Request},
+    claims::{self, Judged, Orphan, Taken},
     diary::Diary,
     fleet::{self, Fleet},
     misheard::Misheard,
@@ -78,11 +79,14 @@ struct Runner {
     beginning: HashMap<MoveId, Box<Copied>>,
     /// The connections of those that have been given up and are still held here.
     leaving: HashMap<MoveId, Ends>,
+    /// The latest moves to here.
+    taken: Taken,
     /// What is left of connections that have moved on.
     remains: Arc<Remains>,
     misheard: Arc<Misheard>,
     last_number: u64,
     requests: mpsc::UnboundedSender<Request>,
+    claims: mpsc::UnboundedSender<Orphan>,
     done: mpsc::UnboundedSender<Done>,
     events: VecDeque<Event<ByteBuf, ()>>,
     began: Instant,
@@ -106,7 +110,10 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
     let me = Gateway { node: NodeId(node.get()), incarnation: fleet::name(links.incarnation()) };
     let (requests, asked) = mpsc::unbounded_channel();
     let (answers, mut answered) = mpsc::unbounded_channel();
-    spawn(agent::ask(agent, asked, answers));
+    spawn(agent::ask(agent.clone(), asked, answers));
+    let (claims, claimed) = mpsc::unbounded_channel();
+    let (judges, mut judged) = mpsc::unbounded_channel();
+    spawn(claims::ask(agent, claimed, judges));
     let (done, mut results) = mpsc::unbounded_channel();
     let mut lives = links.lives();
     let Ears { mut heard, misheard } = ears;
@@ -123,10 +130,12 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
         stopped: false,
         beginning: HashMap::new(),
         leaving: HashMap::new(),
+        taken: Taken::default(),
         remains: Arc::default(),
         misheard,
         last_number: 0,
         requests,
+        claims,
         done,
         events: VecDeque::new(),
         began: Instant::now(),
@@ -151,6 +160,7 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
                 runner.newcomer(newcomer);
             }
             Some(answer) = answered.recv() => runner.answered(answer),
+            Some(Judged { id, granted }) = judged.recv() => runner.happen(Event::Claimed { id, granted }),
             changed = published.changed() => {
                 if changed.is_err() {
                     return;
@@ -255,6 +265,12 @@ impl Runner {
 
     fn lives(&mut self, lives: &crate::peer::gateways::Lives) {
         for event in self.fleet.look(lives) {
+            if let Event::PeerEnded { peer } = event {
+                // It may not have come to send on what arrives there for those that it gave us last.
+                for orphan in self.taken.from(peer, Instant::now()) {
+                    self.claim(orphan);
+                }
+            }
             self.happen(event);
         }
         self.judge_newcomers();
@@ -272,6 +288,12 @@ impl Runner {
             return;
         }
         if let Some(from) = self.fleet.gateway(from.node, from.incarnation) {
+            if let Said::Go { id } = message
+                && let Some(Piece { state: PieceState::Copy(copy), .. }) = self.pieces.get(&id.session)
+                && let Some(flow) = copy.flow.in_move(id)
+            {
+                self.taken.note(from, id, flow, Instant::now());
+            }
             self.happen(Event::Said { from, to, message });
         } else {
             self.misheard.stranger();
@@ -470,8 +492,10 @@ impl Runner {
             Action::Activate { id } => self.activate(id),
             // A copy is dropped silently, or as soon as it is made.
             Action::Drop { id } => drop(self.pieces.remove(&id.session)),
-            // No agent judges claims yet: what has not been decided when a gateway ends, ends with it.
-            Action::Claim { id, .. } => self.events.push_back(Event::Claimed { id, granted: false }),
+            Action::Claim { id, from } => match self.flow(id.session).and_then(|flow| flow.in_move(id)) {
+                Some(flow) => self.claim(Orphan { id, from: from.node, flow }),
+                None => self.events.push_back(Event::Claimed { id, granted: false }),
+            },
             Action::Send { to, message } => {
                 if let Said::Go { id } = message
                     && let Some(Piece { state: PieceState::Silent(silent), .. }) = self.pieces.get_mut(&id.session)
@@ -501,6 +525,11 @@ impl Runner {
     fn ask(&self, id: MoveId, step: MoveStep, flow: crate::control::FlowMove) {
         // The one who asks lives as long as we do.
         let _ = self.requests.send(Request { id, step, flow });
+    }
+
+    fn claim(&self, orphan: Orphan) {
+        // The one who asks lives as long as we do.
+        let _ = self.claims.send(orphan);
     }
 
     /// The connection of a session.

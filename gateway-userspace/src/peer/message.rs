@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    control::{MovesReport, Order},
+    control::{FlowMove, MoveOutcome, MovesReport, Order},
     ring::{MemberNumber, MemberState, NodeAddress, RingName},
     session::entry::SessionEntry,
 };
@@ -87,6 +87,16 @@ pub enum Question {
         /// The connections.
         flows: Vec<MovedFlow>,
     },
+    /// The gateway of the node asked has ended while it was giving connections to a member. Those that it still holds for
+    /// exactly these moves are that member's now, as if it had said so itself.
+    Claim {
+        /// The member's number.
+        to: MemberNumber,
+        /// Its address, so that nobody else is taken for it.
+        address: NodeAddress,
+        /// The connections.
+        flows: Vec<FlowMove>,
+    },
 }
 
 /// A connection that has moved.
@@ -110,6 +120,8 @@ pub enum Answer {
     Sessions(Vec<SessionEntry>),
     /// To [`Question::Follow`]: they go there from now on.
     Followed {},
+    /// To [`Question::Claim`]: what became of each, in order.
+    Claimed(Vec<MoveOutcome>),
     /// To [`Question::Moves`].
     Moves(MovesReport),
     /// To [`Question::Announce`]: the state that is announced now.
@@ -285,6 +297,15 @@ pub(super) mod tests {
             "\u{3}[8,{\"follow\":{\"to\":3,\"address\":\"198.51.100.3\",\"flows\":[{\"client\":\"203.0.113.7:50000\",\
              \"service\":\"192.0.2.1:443\",\"count\":2,\"moved_us_ago\":1500}]}}]"
         );
+        let claimed = FlowMove { client: flow.client, service: flow.service, count: 2 };
+        let claim = Message::Question(9, Question::Claim { to, address, flows: vec![claimed] });
+        assert_eq!(
+            String::from_utf8(claim.encode()).unwrap(),
+            "\u{3}[9,{\"claim\":{\"to\":3,\"address\":\"198.51.100.3\",\"flows\":[{\"client\":\"203.0.113.7:50000\",\
+             \"service\":\"192.0.2.1:443\",\"count\":2}]}}]"
+        );
+        let answer = Message::Answer(9, Answer::Claimed(vec![MoveOutcome::Done, MoveOutcome::NotHeld]));
+        assert_eq!(String::from_utf8(answer.encode()).unwrap(), "\u{4}[9,{\"claimed\":[\"done\",\"not_held\"]}]");
         let followed = Message::Answer(8, Answer::Followed {});
         assert_eq!(String::from_utf8(followed.encode()).unwrap(), "\u{4}[8,{\"followed\":{}}]");
     }

@@ -58,6 +58,10 @@ impl Desk for Agent {
                     Err(refusal) => error(format!("{refusal:#}")),
                 },
                 Request::Moves(moves) => blocking(move || self.moves(&moves).map(Answer::Moved)).await,
+                Request::Claim(claim) => match self.claim(claim).await {
+                    Ok(outcomes) => Answer::Moved(outcomes),
+                    Err(why) => error(why),
+                },
                 Request::Follow {} | Request::Attach(_) => error("the server follows and attaches by itself"),
             };
             // A client that has gone away needs no answer.

@@ -3,6 +3,7 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `claim` | connections whose gateway has ended while it gave them away |
 //! | `rules` | what a step does to an entry, and news to a flow; pure |
 //! | `news` | who has yet to be told what; pure |
 //! | `tell` | telling them |
@@ -12,6 +13,7 @@
 //! tells everybody once more, which does no harm. An entry outlives its move until all members have acknowledged the
 //! news, and a little longer.
 
+mod claim;
 mod kept;
 mod news;
 mod rules;

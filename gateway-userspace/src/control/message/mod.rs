@@ -62,7 +62,7 @@ pub use self::{
     gateway::{GatewayReport, Introduction, NodeSessions, Question, Report, Sessions, Told},
     handoff::{MovesReport, NodeMoves, Order},
     lookup::{KernelPlacement, Lookup, Placement},
-    moves::{FlowMove, HOLD_LIFE_MS, MOVES_MAX, MoveOutcome, MoveStep, Moves},
+    moves::{Claim, FlowMove, HOLD_LIFE_MS, MOVES_MAX, MoveOutcome, MoveStep, Moves},
     peers::{MemberStatus, Members, PeerStatus, Peers},
     publication::{NamedRing, Publication, PublicationError, Rings},
     services::{ServiceStatus, Services},
@@ -104,6 +104,8 @@ pub enum Request {
     },
     /// A step of moving connections to another node.
     Moves(Moves),
+    /// Have the agent of a node whose gateway has ended decide about moves to this node. The answer is that to `moves`.
+    Claim(Claim),
     /// The kernel's counters, with a time.
     Stats {},
     /// How the sessions' moves go, after an order has been obeyed.

@@ -4,6 +4,9 @@
 //! once the other node has it, or `release`. At the node that gets it: `take`, before the other one moves it. Each is done
 //! when it is answered.
 //!
+//! If the gateway that had the connection ends before it has said `move` or `release`, the other node *claims* it: that is a
+//! `move` on behalf of the one that has ended.
+//!
 //! Packets that come during a hold are kept, and arrive when it ends. To lose none, the node that gets the connection
 //! holds it, too, by the same count, directly after it has taken it, and releases it once its socket is active.
 
@@ -43,6 +46,16 @@ pub enum MoveStep {
     Release,
     /// The connection is this node's from now on: nothing here sends its packets elsewhere any more.
     Take,
+}
+
+/// Connections that the gateway of another node was giving to this one when it ended: that node's agent is asked whether
+/// they are this node's now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The other node, by its number.
+    pub from: MemberNumber,
+    /// Which connections, by which moves of them; [`MOVES_MAX`] at most.
+    pub flows: Vec<FlowMove>,
 }
 
 /// How long a hold lasts that nothing follows, in milliseconds.
