@@ -153,6 +153,11 @@ impl Fleet {
         (peer.life == Life::Up).then_some(Gateway { node, incarnation })
     }
 
+    /// Whether that gateway lives, as far as we know.
+    pub(crate) fn knows(&self, gateway: Gateway) -> bool {
+        self.peers.get(&gateway.node).is_some_and(|peer| peer.incarnation == Some(gateway.incarnation))
+    }
+
     /// That gateway, if it takes offers by our ring.
     pub(crate) fn taking(&self, node: NodeId) -> Option<Gateway> {
         let state = self.peers.get(&node)?.state.as_ref()?;

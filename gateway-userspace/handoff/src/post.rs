@@ -236,20 +236,27 @@ impl<P: Clone> Post<P> {
         while let Some(job) = self.lines.get_mut(user).and_then(VecDeque::front_mut) {
             let work = job.work.get_or_insert_with(|| around.begin(user));
             loop {
-                if work.here && !around.mover.presence(user).undecided {
+                while work.here && !around.mover.presence(user).undecided {
+                    // Giving it may show that a session went and came back.
                     work.here = false;
                     let (reached, went) = around.give(user, job.push, &job.body);
                     work.learn(reached, went, around.fleet);
                 }
-                // Giving it may have shown that a session went and came back.
-                if !work.here || around.mover.presence(user).undecided {
+                let left = job.until.saturating_sub(around.now).as_millis();
+                let patience_ms = u32::try_from(left).unwrap_or(u32::MAX);
+                let (push, body) = (job.push, &job.body);
+                let ask = |number| Ask { number, user: user.clone(), push, patience_ms, body: body.clone() };
+                let asked = work.asks.len();
+                work.asks.retain(|&node, question| around.question(node, question, &mut self.number, ask));
+                if work.asks.len() == asked {
                     break;
                 }
+                // Somebody has ended and told us nothing. A session of his may have come to where there was none when we
+                // asked, so everything is asked again.
+                let again = around.begin(user);
+                work.here = true;
+                work.asks.extend(again.asks);
             }
-            let left = job.until.saturating_sub(around.now).as_millis();
-            let patience_ms = u32::try_from(left).unwrap_or(u32::MAX);
-            let ask = |number| Ask { number, user: user.clone(), push: job.push, patience_ms, body: job.body.clone() };
-            work.asks.retain(|&node, question| around.question(node, question, &mut self.number, ask));
             if work.here || !work.asks.is_empty() {
                 return;
             }

@@ -6,7 +6,7 @@
 //! From the states that are reached, everything is then brought to an end without further faults, and every session has
 //! to be somewhere and every push answered.
 //!
-//! `RINGSTEER_MODEL=large` runs more faults at a time, for as long as that takes.
+//! `RINGSTEER_MODEL=large` runs more at a time, for as long as that takes.
 
 mod world;
 
@@ -20,7 +20,7 @@ use ringsteer_handoff::{
     message::Message,
     name::{Gateway, MoveId, NodeId},
 };
-use stateright::{Checker as _, Expectation, Model, Property};
+use stateright::{Checker as _, Expectation, HasDiscoveries, Model, Property};
 use world::{Mutant, Network, Packet, Violation, World};
 
 /// What can happen, and how often.
@@ -40,9 +40,17 @@ struct Fleet {
     restarts: usize,
     ticks: usize,
     failures: usize,
+    /// Whether a session rests after a move that failed; else it is tried again at once.
+    rests: bool,
     /// Most attempts to move a session.
     generations: u32,
     mutant: Option<Mutant>,
+    /// Whether gateways hear at once how the others are; else that, too, comes late or never.
+    prompt: bool,
+    /// Whether messages arrive again and again; else late, in any order, or never, but once.
+    repeats: bool,
+    /// Stop after so many states, the nearest first.
+    states: Option<usize>,
     /// Of so many states, one is brought to an end.
     end_one_in: u64,
 }
@@ -99,8 +107,9 @@ impl Fleet {
             moves_per_s: None,
             offer_limit: zero,
             copy_limit: long,
-            retry: zero,
-            pause_after_failure: zero,
+            // Who hears at once what is said and says it again at once never stops talking.
+            retry: if self.prompt { long } else { zero },
+            pause_after_failure: if self.rests { long } else { zero },
             attempts: 2,
             memory: long,
             push_limit: long,
@@ -123,7 +132,7 @@ impl Fleet {
             Step::Ring(index) => world.ring(*index, world.nodes[*index].epoch + 1),
             Step::Arrives(packet) => {
                 if let Network::Wild(packets) = &mut world.network
-                    && matches!(packet.message, Message::State(_))
+                    && (!self.repeats || matches!(packet.message, Message::State(_)))
                 {
                     packets.remove(packet);
                 }
@@ -157,6 +166,13 @@ impl Fleet {
                 *newcomers -= 1;
                 world.connect(*index, 0, None);
             }
+        }
+        while self.prompt
+            && let Network::Wild(packets) = &mut world.network
+            && let Some(packet) = packets.iter().find(|packet| matches!(packet.message, Message::State(_))).cloned()
+        {
+            packets.remove(&packet);
+            world.arrive(&packet);
         }
         Some(state)
     }
@@ -274,15 +290,27 @@ const BASE: Fleet = Fleet {
     restarts: 0,
     ticks: 0,
     failures: 0,
+    rests: false,
     generations: 2,
     mutant: None,
+    prompt: false,
+    repeats: true,
+    states: None,
     end_one_in: 16,
 };
 
 /// Runs through all states; returns what must not happen and does.
 fn run(name: &str, fleet: Fleet) -> Option<Violation> {
     let mutant = fleet.mutant;
-    let checker = fleet.checker().threads(2).spawn_bfs().join();
+    let states = fleet.states;
+    let mut checker = fleet.checker().threads(2);
+    if let Some(states) = states {
+        checker = checker.target_state_count(states);
+    }
+    if mutant.is_some() {
+        checker = checker.finish_when(HasDiscoveries::AnyFailures);
+    }
+    let checker = checker.spawn_bfs().join();
     println!(
         "{name}: {} states, {} of them different, depth {}",
         checker.state_count(),
@@ -312,8 +340,111 @@ fn run(name: &str, fleet: Fleet) -> Option<Violation> {
     found
 }
 
+/// As in the first argument; in the large model as the second says.
+fn scaled<T>(small: T, large: T) -> T {
+    if std::env::var_os("RINGSTEER_MODEL").is_some_and(|value| value == "large") { large } else { small }
+}
+
 #[test]
-fn two_nodes_one_move_and_pushes() {
-    let fleet = Fleet { owners: vec![1, 2], sessions: vec![0], pushes: 1, entries: vec![0, 1], ticks: 1, ..BASE };
-    assert_eq!(run("two nodes, one move, a push", fleet), None);
+fn one_move_and_pushes() {
+    let fleet = Fleet {
+        owners: vec![1, 2],
+        sessions: vec![0],
+        pushes: scaled(1, 2),
+        entries: vec![0, 1],
+        ticks: 1,
+        failures: 1,
+        end_one_in: scaled(16, 4),
+        ..BASE
+    };
+    assert_eq!(run("one move, pushes", fleet), None);
+}
+
+#[test]
+fn the_ring_changes_back_meanwhile() {
+    let fleet = Fleet {
+        owners: vec![1, 2, 1],
+        sessions: vec![0],
+        pushes: scaled(0, 1),
+        entries: vec![1],
+        ticks: scaled(0, 1),
+        end_one_in: scaled(16, 4),
+        ..BASE
+    };
+    assert_eq!(run("there and back", fleet), None);
+}
+
+#[test]
+fn a_gateway_ends_at_any_moment() {
+    let fleet = Fleet {
+        owners: vec![1, 2],
+        sessions: vec![0],
+        pushes: scaled(1, 2),
+        entries: vec![1],
+        crashes: 1,
+        restarts: scaled(0, 1),
+        ticks: 1,
+        ..BASE
+    };
+    assert_eq!(run("one end", fleet), None);
+}
+
+#[test]
+fn a_third_node() {
+    let fleet = Fleet {
+        nodes: 3,
+        owners: vec![1, 2, 3],
+        sessions: vec![0],
+        pushes: 1,
+        entries: vec![2],
+        prompt: true,
+        repeats: true,
+        states: scaled(Some(150_000), None),
+        ..BASE
+    };
+    assert_eq!(run("three nodes", fleet), None);
+}
+
+#[test]
+fn two_sessions() {
+    let fleet = Fleet { owners: vec![1, 2], sessions: vec![0, 0], pushes: 1, entries: vec![1], ..BASE };
+    assert_eq!(run("two sessions", fleet), None);
+}
+
+/// What a mutant does that must not be done, in the smallest fleet where it shows.
+fn finds(mutant: Mutant, fleet: Fleet, violations: &[Violation]) {
+    // What it comes to in the end is not looked at: what is wrong has to be seen where it happens.
+    let found = run(&format!("{mutant:?}"), Fleet { mutant: Some(mutant), end_one_in: u64::MAX, ..fleet });
+    assert!(found.is_some_and(|found| violations.contains(&found)), "the model finds {found:?} in {mutant:?}");
+}
+
+#[test]
+fn the_model_finds_what_is_broken_on_purpose() {
+    use Violation::*;
+    let plain = || Fleet { owners: vec![1, 2], sessions: vec![0], ticks: 1, repeats: false, ..BASE };
+    finds(Mutant::ActivateOnReady, plain(), &[TwoOwners, StaleOwner]);
+    finds(Mutant::ForgetSeen, Fleet { pushes: 1, entries: vec![0], ..plain() }, &[PushDuplicated]);
+    finds(Mutant::AlwaysSettled, Fleet { pushes: 1, entries: vec![1], ticks: 0, ..plain() }, &[FalseOffline]);
+    let crash = || Fleet { crashes: 1, pushes: 1, entries: vec![0], rests: true, ..plain() };
+    finds(Mutant::ResumeBeforeRelease, crash(), &[StaleOwner, TwoOwners]);
+    finds(Mutant::GrantEverything, crash(), &[StaleOwner, TwoOwners]);
+    // Moves stand that, for it is the agent that judges a claim. Pushes do not.
+    let rumours = Fleet { pushes: 1, entries: vec![1], ticks: 0, ..plain() };
+    finds(Mutant::BelieveRumours, rumours, &[FalseOffline]);
+    let newcomers = Fleet { sessions: vec![], newcomers: 1, pushes: 1, entries: vec![0], ..plain() };
+    finds(Mutant::ForceAtOnce, newcomers, &[FalseOffline]);
+}
+
+#[test]
+fn newcomers() {
+    let fleet = Fleet {
+        owners: vec![1, 2],
+        sessions: vec![0],
+        newcomers: 1,
+        pushes: 1,
+        entries: vec![0],
+        repeats: scaled(false, true),
+        ..BASE
+    };
+    assert_eq!(run("newcomers", fleet), None);
 }

@@ -360,7 +360,8 @@ impl Simulation {
     }
 }
 
-fn simulate(seed: u64, steps: u64) {
+/// Runs one; tells which of what it is about it had.
+fn simulate(seed: u64, steps: u64) -> [bool; 8] {
     let mut place = Place { seed, step: 0 };
     let mut simulation = Simulation::new(seed);
     for step in 0..steps {
@@ -378,9 +379,10 @@ fn simulate(seed: u64, steps: u64) {
         world.pushes.len(),
         world.seen,
     );
-    assert!(world.seen.moved && world.seen.aborted, "too little happened");
-    assert!(tally.crashes > 0 && tally.lost > 0 && tally.repeated > 0 && tally.apart > 0, "too little went wrong");
-    assert!(world.clients.len() > 200, "too few came");
+    assert!(world.clients.len() > 100, "too few came");
+    let Tally { crashes, lost, repeated, apart, failed, .. } = *tally;
+    let seen = world.seen;
+    [seen.moved, seen.aborted, seen.granted, crashes > 0, lost > 0, repeated > 0, apart > 0, failed > 0]
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -391,8 +393,15 @@ fn number(variable: &str) -> Option<u64> {
 #[test]
 fn whatever_happens_sessions_have_one_owner_and_pushes_come_once_and_in_order() {
     if let Some(seed) = number("RINGSTEER_SEED") {
-        return simulate(seed, STEPS);
+        simulate(seed, STEPS);
+        return;
     }
     let count = number("RINGSTEER_SIMULATIONS").unwrap_or(SEEDS);
-    (1..=count).for_each(|seed| simulate(seed, STEPS));
+    let had =
+        (1..=count).map(|seed| simulate(seed, STEPS)).reduce(|all, one| std::array::from_fn(|at| all[at] || one[at]));
+    assert_eq!(
+        had,
+        Some([true; 8]),
+        "moves done and given up, claims granted, ends, messages lost and repeated, links broken, copies failed"
+    );
 }

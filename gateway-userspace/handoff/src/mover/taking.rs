@@ -55,6 +55,10 @@ impl Mover {
         limits: &Limits,
         out: &mut Out<D, P>,
     ) {
+        if !fleet.knows(from) {
+            // Its end would not be told again, and nobody would claim the copy.
+            return;
+        }
         let Offer { id, epoch, user, opened, platform, seen, dump } = offer;
         if self.sessions.contains_key(&id.session) {
             // It is ours. What is offered is over since long, or somebody makes it up.

@@ -343,6 +343,7 @@ impl World {
                 assert_eq!(socket.state, SocketState::Suspended(id));
                 socket.state = SocketState::Active;
                 self.seen.aborted = true;
+                self.check();
             }
             Action::Repoint { id, to } => node.requests.push_back(Request::Repoint(id, to)),
             Action::Discard { id } => {
@@ -359,6 +360,7 @@ impl World {
                 socket.state = SocketState::Active;
                 node.entries.remove(&id.session);
                 self.seen.moved = true;
+                self.check();
             }
             Action::Drop { id } => {
                 if node.restoring.remove(&id).is_none() {
