@@ -57,7 +57,9 @@ impl ClientError {
     pub fn agent_is_gone(&self) -> bool {
         match self {
             Self::Connect { error, .. } => {
-                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+                // The last is said where it ends with our connection still in its queue (`unix_release_sock`).
+                use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+                matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset)
             }
             Self::HungUp | Self::Line(LineError::Io(_) | LineError::Truncated) => true,
             Self::Line(_) | Self::Refused(_) | Self::Unexpected | Self::Publication(_) => false,
