@@ -49,8 +49,6 @@ struct Fleet {
     prompt: bool,
     /// Whether messages arrive again and again; else late, in any order, or never, but once.
     repeats: bool,
-    /// Stop after so many states, the nearest first.
-    states: Option<usize>,
     /// Of so many states, one is brought to an end.
     end_one_in: u64,
 }
@@ -295,18 +293,13 @@ const BASE: Fleet = Fleet {
     mutant: None,
     prompt: false,
     repeats: true,
-    states: None,
     end_one_in: 16,
 };
 
 /// Runs through all states; returns what must not happen and does.
 fn run(name: &str, fleet: Fleet) -> Option<Violation> {
     let mutant = fleet.mutant;
-    let states = fleet.states;
     let mut checker = fleet.checker().threads(2);
-    if let Some(states) = states {
-        checker = checker.target_state_count(states);
-    }
     if mutant.is_some() {
         checker = checker.finish_when(HasDiscoveries::AnyFailures);
     }
@@ -391,17 +384,8 @@ fn a_gateway_ends_at_any_moment() {
 
 #[test]
 fn a_third_node() {
-    let fleet = Fleet {
-        nodes: 3,
-        owners: vec![1, 2, 3],
-        sessions: vec![0],
-        pushes: 1,
-        entries: vec![2],
-        prompt: true,
-        repeats: true,
-        states: scaled(Some(150_000), None),
-        ..BASE
-    };
+    let fleet =
+        Fleet { nodes: 3, owners: vec![1, 2, 3], sessions: vec![0], pushes: 1, entries: vec![2], prompt: true, ..BASE };
     assert_eq!(run("three nodes", fleet), None);
 }
 

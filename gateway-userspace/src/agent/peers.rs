@@ -178,20 +178,21 @@ impl peer::Desk for Desk {
                     Err(refusal) => Answer::Error(format!("{refusal:#}")),
                 },
                 Question::Claim { to, address, flows } => {
-                    match spawn_blocking(move || agent.judge_claim(to, address, flows)).await {
-                        Ok(Ok(outcomes)) => Answer::Claimed(outcomes),
-                        Ok(Err(error)) => Answer::Error(format!("{error:#}")),
-                        Err(error) => Answer::Error(error.to_string()),
-                    }
+                    blocking(move || agent.judge_claim(to, address, flows).map(Answer::Claimed)).await
                 }
                 Question::Follow { to, address, flows } => {
-                    match spawn_blocking(move || agent.follow(to, address, &flows)).await {
-                        Ok(Ok(())) => Answer::Followed {},
-                        Ok(Err(error)) => Answer::Error(format!("{error:#}")),
-                        Err(error) => Answer::Error(error.to_string()),
-                    }
+                    blocking(move || agent.follow(to, address, &flows).map(|()| Answer::Followed {})).await
                 }
             }
         })
+    }
+}
+
+/// Does what may take a while on a thread where it may.
+async fn blocking(work: impl FnOnce() -> anyhow::Result<Answer> + Send + 'static) -> Answer {
+    match spawn_blocking(work).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(failure)) => Answer::Error(format!("{failure:#}")),
+        Err(failure) => Answer::Error(failure.to_string()),
     }
 }

@@ -294,19 +294,19 @@ async fn speak(
     let leaving = gateway.leaving();
     let mut leaves = leaving.is_cancelled();
     loop {
-        let told = tokio::select! {
-            Some(told) = to_say.recv() => Some(told),
+        let answer = tokio::select! {
+            Some(answer) = to_say.recv() => Some(answer),
             changed = published.changed() => match changed {
-                Ok(()) => reports.due(report(&mut published, gateway), Instant::now()),
+                Ok(()) => None,
                 Err(_) => return ClientError::HungUp,
             },
             () = leaving.cancelled(), if !leaves => {
                 leaves = true;
-                reports.due(report(&mut published, gateway), Instant::now())
+                None
             }
-            _ = looks.tick() => reports.due(report(&mut published, gateway), Instant::now()),
+            _ = looks.tick() => None,
         };
-        if let Some(told) = told
+        if let Some(told) = answer.or_else(|| reports.due(report(&mut published, gateway), Instant::now()))
             && let Err(error) = agent.tell(&told).await
         {
             return error;

@@ -6,10 +6,10 @@
 
 use anyhow::{Result, ensure};
 
-use super::member;
+use super::{member, not_too_many};
 use crate::{
     agent::shared::Agent,
-    control::{Claim, FlowMove, MOVES_MAX, MoveOutcome, MoveStep, Moves},
+    control::{Claim, FlowMove, MoveOutcome, MoveStep, Moves},
     peer::message::{Answer, Question},
     ring::{MemberNumber, NodeAddress},
 };
@@ -20,9 +20,7 @@ impl Agent {
     /// # Errors
     /// If it cannot be asked now.
     pub(in crate::agent) async fn claim(&self, Claim { from, flows }: Claim) -> Result<Vec<MoveOutcome>, String> {
-        if flows.len() > MOVES_MAX {
-            return Err(format!("{} connections in one request, {MOVES_MAX} at most", flows.len()));
-        }
+        not_too_many(&flows).map_err(|refusal| refusal.to_string())?;
         let in_force = self.in_force();
         // It may have left the ring in the meantime.
         let before = in_force.previous.as_ref().and_then(|ring| ring.member(from));

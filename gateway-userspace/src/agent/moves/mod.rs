@@ -100,11 +100,7 @@ impl Agent {
     /// # Errors
     /// If there are too many connections in it.
     pub(super) fn moves(&self, moves: &Moves) -> Result<Vec<MoveOutcome>> {
-        ensure!(
-            moves.flows.len() <= MOVES_MAX,
-            "{} connections in one request, {MOVES_MAX} at most",
-            moves.flows.len()
-        );
+        not_too_many(&moves.flows)?;
         let in_force = self.in_force();
         let node = match moves.step {
             MoveStep::Move { to } => member(&in_force, to).filter(|_| in_force.number != Some(to)).map(|_| to),
@@ -209,6 +205,12 @@ fn repoint(maps: &mut MoveMaps, key: &FlowKey, node: u32, count: u16, moved_ns: 
         Some(flow) => maps.set_flow(key, flow),
         None => Ok(()),
     }
+}
+
+/// Refuses more connections than one request may have.
+fn not_too_many(flows: &[FlowMove]) -> Result<()> {
+    ensure!(flows.len() <= MOVES_MAX, "{} connections in one request, {MOVES_MAX} at most", flows.len());
+    Ok(())
 }
 
 /// The address of a member of the ring in force.
