@@ -26,6 +26,13 @@ use super::figures::percentile;
 /// How many connections are being set up at any one time.
 const AT_ONCE: usize = 64;
 
+/// How often an idle user shows that he lives; the gateway ends who is silent for a minute.
+const ALIVE: Duration = Duration::from_secs(25);
+
+/// First bytes of whole frames, RFC 6455 section 5.2.
+const TEXT: u8 = 0x81;
+const PONG: u8 = 0x8a;
+
 /// Many websockets; started by other benchmarks
 #[derive(Debug, Parser)]
 pub struct Args {
@@ -154,17 +161,38 @@ async fn talk(stream: TcpStream, every: Duration) -> Result<()> {
 }
 
 /// Notes each message: when it was sent, and how long it took.
-async fn listen(mut stream: TcpStream, arrivals: &mpsc::UnboundedSender<(u64, u64)>) -> Result<()> {
-    loop {
-        let mut header = [0; 2];
-        stream.read_exact(&mut header).await?;
-        let length = usize::from(header[1] & 0x7f);
-        ensure!(header[0] == 0x81 && length < 126, "not a short text");
-        let mut text = [0; 125];
-        stream.read_exact(&mut text[..length]).await?;
-        let arrived_ns = now_ns();
-        let sent_ns: u64 = std::str::from_utf8(&text[..length])?.trim_end().parse()?;
-        arrivals.send((sent_ns, arrived_ns.saturating_sub(sent_ns)))?;
+async fn listen(stream: TcpStream, arrivals: &mpsc::UnboundedSender<(u64, u64)>) -> Result<()> {
+    let (mut reader, mut writer) = stream.into_split();
+    let lives = async {
+        // Not all at the same time.
+        sleep(ALIVE.mul_f64(fastrand::f64())).await;
+        let mut pace = interval(ALIVE);
+        // A ping without content, masked with nothing.
+        while writer.write_all(b"\x89\x80\0\0\0\0").await.is_ok() {
+            pace.tick().await;
+        }
+        anyhow::bail!("the connection ended")
+    };
+    let hears = async {
+        loop {
+            let mut header = [0; 2];
+            reader.read_exact(&mut header).await?;
+            let length = usize::from(header[1] & 0x7f);
+            ensure!(length < 126, "not a short frame");
+            let mut text = [0; 125];
+            reader.read_exact(&mut text[..length]).await?;
+            if header[0] == PONG {
+                continue;
+            }
+            ensure!(header[0] == TEXT, "not a text");
+            let arrived_ns = now_ns();
+            let sent_ns: u64 = std::str::from_utf8(&text[..length])?.trim_end().parse()?;
+            arrivals.send((sent_ns, arrived_ns.saturating_sub(sent_ns)))?;
+        }
+    };
+    tokio::select! {
+        ended = lives => ended,
+        ended = hears => ended,
     }
 }
 

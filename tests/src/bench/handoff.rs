@@ -52,7 +52,7 @@ const EACH: usize = 5000;
 const QUIET: Duration = Duration::from_secs(2);
 
 /// How often the fleet is asked how far it is.
-const LOOK: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Moving sessions
 #[derive(Debug, Parser)]
