@@ -196,7 +196,11 @@ impl<D: Clone, P: Clone> Handoff<D, P> {
             Message::Ready { id } => mover.ready(from, id, now, limits, out),
             Message::Refused { id, because } => mover.refused(from, id, because, now, limits, out),
             Message::Done { id, alive } => mover.done(from, id, alive, now, limits, out),
-            Message::Ask(ask) => post.ask(from, *ask, &mut Around { mover, fleet, limits, host, now, out }),
+            Message::Ask(ask) if fleet.knows(from) => {
+                post.ask(from, *ask, &mut Around { mover, fleet, limits, host, now, out });
+            }
+            // Whoever asked has ended. What it asked last is forgotten, and so nobody knows whether this is older.
+            Message::Ask(_) => mover.counts.refused.0.stale += 1,
             Message::Told(told) => post.told(from, *told, &mut Around { mover, fleet, limits, host, now, out }),
         }
     }

@@ -249,3 +249,33 @@ fn an_old_state_does_not_replace_a_newer_one() {
     }
     assert!(old > 0, "nobody said anything twice");
 }
+
+#[test]
+fn a_question_of_a_life_that_has_ended_reaches_nobody() {
+    let (mut world, _) = world();
+    world.push(1, 0);
+    let said = quiet(&mut world);
+    let is_ask = |packet: &&Packet| matches!(packet.message, Message::Ask(_));
+    let asked = said.iter().find(is_ask).expect("the second node has to ask the first").clone();
+    assert_eq!(asked.to, world.nodes[0].me);
+    // A later push reaches a client that came after the first one, and then the question is heard once more.
+    world.connect(0, 0, None);
+    world.push(1, 0);
+    quiet(&mut world);
+    refused_or_answered_again(&world, &asked);
+    world.crash(1);
+    world.notice(0, asked.from);
+    quiet(&mut world);
+    assert!(refused(&world, &asked).stale > 0);
+    assert_eq!(world.violation, None);
+}
+
+/// A question that is heard again while whoever put it lives: nothing but its answer comes of that.
+fn refused_or_answered_again(world: &World, asked: &Packet) {
+    let mut after = world.clone();
+    after.arrive(asked);
+    assert!(taken(&mut after).iter().all(|answer| matches!(answer.message, Message::Told(_))));
+    let mut unchanged = world.clone();
+    taken(&mut unchanged);
+    assert!(after == unchanged, "{asked:?} changes something");
+}
