@@ -11,6 +11,9 @@ pub struct Limits {
     pub concurrent: usize,
     /// The same, towards one node.
     pub concurrent_per_node: usize,
+    /// How long a move may take, from the suspension to the commit: while they take longer, fewer are under way at once.
+    /// None for as many as the limits above permit.
+    pub move_goal: Option<Duration>,
     /// Copies taken from all others that are not decided yet. More are refused, and tried again.
     pub copies: usize,
     /// From the suspension to the other's ready: longer, and the move is aborted.
@@ -44,6 +47,7 @@ impl Default for Limits {
             moves_per_s: Some(5000),
             concurrent: 256,
             concurrent_per_node: 128,
+            move_goal: Some(Duration::from_millis(5)),
             copies: 1024,
             offer_limit: Duration::from_secs(2),
             copy_limit: Duration::from_secs(60),

@@ -103,6 +103,7 @@ impl Fleet {
         // Time stands still. What repeats or gives up soon does so at any tick; what waits long never does.
         let limits = Limits {
             moves_per_s: None,
+            move_goal: None,
             offer_limit: zero,
             copy_limit: long,
             // Who hears at once what is said and says it again at once never stops talking.

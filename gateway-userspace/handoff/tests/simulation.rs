@@ -109,7 +109,12 @@ impl Simulation {
             });
             rings.push(ring.collect());
         }
-        let limits = Limits { moves_per_s: chance.one_in(2).then_some(200), concurrent: 24, ..Limits::default() };
+        let limits = Limits {
+            moves_per_s: chance.one_in(2).then_some(200),
+            concurrent: 24,
+            move_goal: seed.is_multiple_of(2).then_some(Duration::from_millis(5)),
+            ..Limits::default()
+        };
         let world = World::new(nodes, rings, limits, true);
         Self { world, chance, apart: BTreeMap::new(), tally: Tally::default() }
     }

@@ -85,12 +85,13 @@ impl Mover {
             }
             let towards =
                 self.moving.iter().filter(|session| self.sessions[session].stage.target() == Some(to)).count();
-            for _ in towards..limits.concurrent_per_node {
+            for _ in towards..self.windows.room(to, limits) {
                 if !self.pace.permits(now, self.moving.len(), limits) {
                     return;
                 }
                 let Some(session) = self.pace.first(to) else { break };
                 self.pace.begun(now, limits);
+                self.windows.begun(session, to, now, limits);
                 self.begin(session, to, out);
             }
         }
@@ -194,6 +195,7 @@ impl Mover {
         {
             send(to, Message::Go { id }, out);
             out.push_back(Action::Discard { id });
+            self.windows.committed(id.session, now, limits);
             let session = self.remove(id.session).expect("it has a stage");
             self.remember(id.session, session, Some(to.node), now, limits);
             self.committed.insert(id.session, Committed { to, again: now + limits.retry, repointed: false });
@@ -318,6 +320,7 @@ impl Mover {
 
     fn resume<D, P>(&mut self, id: MoveId, now: Duration, limits: &Limits, out: &mut Out<D, P>) {
         out.push_back(Action::Resume { id });
+        self.windows.over(id.session);
         self.moving.remove(&id.session);
         let here = self.sessions.get_mut(&id.session).expect("who resumes is here");
         here.stage = match here.owner {

@@ -5,6 +5,7 @@
 //! | `giving` | the old owner's part |
 //! | `taking` | the new owner's part |
 //! | `pace` | which moves may begin |
+//! | `window` | how many at once |
 //!
 //! A session is in one of three places. `sessions`: ours, active or on its way out, up to the commit. `copies`: somebody
 //! else's as long as it is not decided. `gone`: it was ours; kept so that pushes find it and late messages do not revive
@@ -13,13 +14,14 @@
 mod giving;
 mod pace;
 mod taking;
+mod window;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
-use self::{giving::Stage, pace::Pace, taking::Copy};
+use self::{giving::Stage, pace::Pace, taking::Copy, window::Windows};
 use crate::{
     event::{Action, Note},
     fleet::Fleet,
@@ -76,6 +78,7 @@ pub(crate) struct Mover {
     /// Those of `sessions` that are neither resting, nor waiting, nor stranded.
     moving: BTreeSet<SessionId>,
     pace: Pace,
+    windows: Windows,
     /// Open sessions that belong elsewhere, and copies of open sessions that do.
     foreign: usize,
     /// Users of whom a session has come to rest, or gone.
@@ -157,6 +160,7 @@ impl Mover {
             of_user: BTreeMap::new(),
             moving: BTreeSet::new(),
             pace: Pace::default(),
+            windows: Windows::default(),
             foreign: 0,
             decided: BTreeSet::new(),
             counts: Counts::default(),
@@ -373,6 +377,7 @@ impl Mover {
     fn remove(&mut self, session: SessionId) -> Option<Session> {
         let here = self.sessions.remove(&session)?;
         self.pace.forget(session, &here);
+        self.windows.over(session);
         self.moving.remove(&session);
         self.foreign -= usize::from(here.opened && here.owner.is_some());
         Some(here)
