@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use ringsteer_ebpf::layout::moves::Move;
 use tokio::{
     task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep_until},
 };
 use tracing::{debug, warn};
 
@@ -36,6 +36,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long to leave a member alone that could not be told.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// How long to gather news for a member that has just been told some. Meanwhile the node that had the connections sends on
+/// what an edge still sends there, so nobody waits for this.
+const GATHER: Duration = Duration::from_millis(10);
+
 /// What became of telling a member.
 type Telling = BoxFuture<'static, (NodeAddress, Vec<Item>, Result<(), String>)>;
 
@@ -44,8 +48,6 @@ pub(in crate::agent) async fn keep(agent: Arc<Agent>) {
     let mut in_force = agent.in_force.subscribe();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut retries = interval(RETRY);
-    retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut tellings: FuturesUnordered<Telling> = FuturesUnordered::new();
     let mut busy = BTreeSet::new();
     let mut resting: BTreeMap<NodeAddress, Instant> = BTreeMap::new();
@@ -68,6 +70,7 @@ pub(in crate::agent) async fn keep(agent: Arc<Agent>) {
             }
         }
         lingering.extend(lock(&agent.moving.news).take_told().into_iter().map(|item| (now + LINGER, item)));
+        let rested = resting.values().min().copied();
         tokio::select! {
             () = agent.moving.wake.notified() => {}
             Some((peer, batch, outcome)) = tellings.next() => {
@@ -76,6 +79,7 @@ pub(in crate::agent) async fn keep(agent: Arc<Agent>) {
                 match outcome {
                     Ok(()) => {
                         agent.counters.moves_told.add(batch.len() as u64);
+                        resting.insert(peer, Instant::now() + GATHER);
                         news.acknowledged(peer, &batch);
                     }
                     Err(why) => {
@@ -90,7 +94,7 @@ pub(in crate::agent) async fn keep(agent: Arc<Agent>) {
                 let others = others(&in_force.borrow_and_update());
                 lock(&agent.moving.news).only(&others);
             }
-            _ = retries.tick(), if !resting.is_empty() => {}
+            () = sleep_until(rested.unwrap_or(now).into()), if rested.is_some() => {}
             _ = ticks.tick() => {
                 let over = lingering.iter().take_while(|(until, _)| *until <= now).count();
                 let over = lingering.drain(..over).map(|(_, item)| item).collect();
