@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{Ipv6Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -85,6 +85,11 @@ msg_service = "http://{msg}"
         let number = self.fleet.ring.members()[node].number;
         let mut users = (0..).map(|index| format!("user{index}"));
         users.find(|user| self.fleet.ring.owner(user.as_bytes()).number == number).expect("every node owns somebody")
+    }
+
+    /// What tokens are signed with.
+    pub fn secret_file(&self) -> &Path {
+        &self.secret_file
     }
 
     /// A token, made as an operator makes one. It differs from those of other lifetimes, as that of a second login does.

@@ -2,18 +2,24 @@
 //! one with what measures.
 
 use std::{
+    fs,
     io::Write as _,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use nix::time::{ClockId, clock_gettime};
+use ringsteer_openim::{
+    platform::Platform,
+    token::{Claims, Keys},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -45,6 +51,9 @@ pub struct Args {
     /// Each says something this often, and what comes back is not looked at
     #[arg(long)]
     talk_ms: Option<u64>,
+    /// They are OpenIM's clients, with tokens signed with what is in this file
+    #[arg(long)]
+    token_secret_file: Option<PathBuf>,
 }
 
 /// The name of a user.
@@ -61,6 +70,7 @@ pub fn now_ns() -> u64 {
 /// Connects and stays until it is killed. Says `connected COUNT MICROSECONDS` once, and when every user has had a message
 /// of the form `SENT_NS`, `round SENT_NS FIRST P50 P99 LAST`, times in microseconds from then on.
 pub fn run(args: &Args) -> Result<()> {
+    let requests = requests(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let begun = Instant::now();
@@ -68,14 +78,14 @@ pub fn run(args: &Args) -> Result<()> {
         let room = Arc::new(Semaphore::new(AT_ONCE));
         let ready = Arc::new(AtomicUsize::new(0));
         let (all_ready, mut is_ready) = mpsc::channel(1);
-        for number in args.first..args.first + args.count {
+        for (user, request) in requests {
             let (address, count, talk_ms) = (args.address, args.count, args.talk_ms);
             let (room, ready) = (Arc::clone(&room), Arc::clone(&ready));
             let (arrivals, all_ready) = (arrivals.clone(), all_ready.clone());
             tokio::spawn(async move {
                 let stream = {
                     let _place = room.acquire().await;
-                    connect(address, &user(number)).await
+                    connect(address, &request).await
                 };
                 match stream {
                     Ok(stream) => {
@@ -88,7 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
                             Some(every_ms) => talk(stream, Duration::from_millis(every_ms)).await,
                         };
                     }
-                    Err(error) => say(&format!("failed {}: {error:#}", user(number))),
+                    Err(error) => say(&format!("failed {user}: {error:#}")),
                 }
             });
         }
@@ -119,12 +129,30 @@ fn say(line: &str) {
     let _ = std::io::stdout().flush();
 }
 
-async fn connect(address: SocketAddr, user: &str) -> Result<TcpStream> {
+/// The users, and what each of them asks for.
+fn requests(args: &Args) -> Result<Vec<(String, String)>> {
+    let keys = match &args.token_secret_file {
+        None => None,
+        Some(file) => Some(Keys::new([fs::read(file)?.trim_ascii().to_vec()], Duration::ZERO)?),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().cast_signed();
+    let request = |number| {
+        let user = user(number);
+        let more = keys.as_ref().map_or_else(String::new, |keys| {
+            let claims = Claims { user: user.clone(), platform: Platform::Android, expires: now + 3600 };
+            format!("&token={}&platformID=2&operationID={number}&sdkType=js", keys.sign(&claims, now))
+        });
+        let request = format!(
+            "GET /?sendID={user}{more} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        (user, request)
+    };
+    Ok((args.first..args.first + args.count).map(request).collect())
+}
+
+async fn connect(address: SocketAddr, request: &str) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(address).await?;
-    let request = format!(
-        "GET /?sendID={user} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::with_capacity(256);
     while !answer.ends_with(b"\r\n\r\n") {

@@ -31,11 +31,11 @@ use super::{
 };
 use crate::{
     fleet::{Fleet, Options, PUSH_TOKEN},
-    lab::{Family, Lab, Process},
+    lab::{Family, Host, Lab, Process},
 };
 
 /// Where the broadcast server listens for clients; one port further for messages.
-const BROADCAST_PORT: u16 = 10_020;
+pub const BROADCAST_PORT: u16 = 10_020;
 
 /// One message to many users
 #[derive(Debug, Parser)]
@@ -64,10 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     let fleet = Fleet::start(&lab, &Options { max_flows: 65_536, ..Options::default() })?;
     let count = args.users as usize;
     let broadcast_address = SocketAddr::new(lab.node(0).address(Family::V4), BROADCAST_PORT);
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["broadcast", &broadcast_address.to_string()]);
-    let server = lab.node(0).spawn_command("broadcast", command)?;
-    server.wait_for_log_line("listening", PATIENCE)?;
+    let _server = broadcaster(lab.node(0), broadcast_address)?;
     let steered = crowd(&lab, 0, fleet.websocket(), 0, count, None)?;
     let plain = crowd(&lab, 1, broadcast_address, 0, count, None)?;
     for crowd in [&steered, &plain] {
@@ -100,8 +97,17 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Starts the broadcast server on a host, and waits until it listens.
+pub fn broadcaster(host: &Host, address: SocketAddr) -> Result<Process> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["broadcast", &address.to_string()]);
+    let server = host.spawn_command("broadcast", command)?;
+    server.wait_for_log_line("listening", PATIENCE)?;
+    Ok(server)
+}
+
 /// What the crowd says about a message: first, p50, p99, last.
-fn round(crowd: &Process, sent_ns: u64) -> Result<[u64; 4]> {
+pub fn round(crowd: &Process, sent_ns: u64) -> Result<[u64; 4]> {
     let line = crowd.wait_for_log_line(&format!("round {sent_ns} "), PATIENCE)?;
     let figures = line.split_whitespace().skip(2).map(|figure| figure.parse().context("not a number"));
     let figures = figures.collect::<Result<Vec<u64>>>()?;
@@ -136,7 +142,7 @@ async fn push(address: SocketAddr, users: &[String]) -> Result<u64> {
 }
 
 /// Has the broadcast server send the time to everybody; the time.
-async fn broadcast(address: SocketAddr) -> Result<u64> {
+pub async fn broadcast(address: SocketAddr) -> Result<u64> {
     let mut stream = TcpStream::connect((address.ip(), address.port() + 1)).await?;
     stream.set_nodelay(true)?;
     let sent_ns = now_ns();

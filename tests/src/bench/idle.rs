@@ -5,8 +5,10 @@
 //! what the gateway has once counts, too. What is left after all have gone tells how much of it the allocator keeps.
 
 use std::{
+    ffi::OsStr,
     fs,
     net::SocketAddr,
+    ops::Range,
     process::Command,
     time::{Duration, Instant},
 };
@@ -72,9 +74,21 @@ pub fn crowd(
     count: usize,
     talk: Option<Duration>,
 ) -> Result<Process> {
+    let talk = talk.map(|every| format!("--talk-ms={}", every.as_millis()));
+    crowd_with(lab, client, address, first..first + count, talk)
+}
+
+/// The same with other options, and for users of these numbers.
+pub fn crowd_with(
+    lab: &Lab,
+    client: usize,
+    address: SocketAddr,
+    users: Range<usize>,
+    options: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Result<Process> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["crowd", &address.to_string(), &first.to_string(), &count.to_string()]);
-    command.args(talk.map(|every| format!("--talk-ms={}", every.as_millis())));
+    command.args(["crowd", &address.to_string(), &users.start.to_string(), &users.len().to_string()]);
+    command.args(options);
     lab.client(client).spawn_command("crowd", command)
 }
 

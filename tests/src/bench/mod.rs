@@ -7,6 +7,8 @@
 //! * [`path`]: messages there and back, direct, steered and through HAProxy;
 //! * [`swap`]: from a new ring in its file to the kernel steering by it;
 //! * [`fanout`]: one message to many users, next to a plain broadcast server;
+//! * [`push`]: one push to one user, and how long it takes;
+//! * [`logins`]: clients that log in;
 //! * [`handoff`]: moving sessions, and what their users see of it;
 //! * [`idle`]: memory of idle connections;
 //!   * [`crowd`]: many clients, in processes of their own;
@@ -19,7 +21,9 @@ pub mod fanout;
 mod figures;
 pub mod handoff;
 pub mod idle;
+pub mod logins;
 mod node;
 mod packets;
 pub mod path;
+pub mod push;
 pub mod swap;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ringsteer_tests::bench::{codec, crowd, dataplane, fanout, handoff, idle, path, swap};
+use ringsteer_tests::bench::{codec, crowd, dataplane, fanout, handoff, idle, logins, path, push, swap};
 
 /// Benchmarks; each prints medians of several batches
 #[derive(Parser)]
@@ -23,7 +23,9 @@ enum Benchmark {
     Fanout(fanout::Args),
     Handoff(handoff::Args),
     Idle(idle::Args),
+    Logins(logins::Args),
     Path(path::Args),
+    Push(push::Args),
     Swap(swap::Args),
 }
 
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
         Benchmark::Crowd(args) => crowd::run(&args),
         Benchmark::Idle(args) => idle::run(&args),
         Benchmark::Dataplane(args) => dataplane::run(&args),
+        Benchmark::Logins(args) => logins::run(&args),
+        Benchmark::Push(args) => push::run(&args),
         Benchmark::Path(args) => path::run(&args),
         Benchmark::Swap(args) => swap::run(&args),
     };
