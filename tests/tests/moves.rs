@@ -46,6 +46,8 @@ on_each_family!(
     what_is_held_nobody_answers,
     what_comes_during_a_move_is_not_lost,
     an_edge_that_could_not_be_told_is_told_later_by_the_next_agent,
+    a_connection_on_reused_ports_does_not_follow_the_earlier_one,
+    nor_does_what_is_said_late_of_that_one_touch_it,
     a_step_that_is_not_due_changes_nothing,
 );
 
@@ -71,6 +73,8 @@ struct Moving<'a> {
     client: SocketAddr,
     /// How many times it has moved.
     count: u16,
+    /// What the client acknowledged first; known once the socket was looked into.
+    first_ack: Option<u32>,
 }
 
 impl<'lab> Ground<'lab> {
@@ -84,9 +88,13 @@ impl<'lab> Ground<'lab> {
 
     /// A new connection whose first segment is `first`, and the client's end of it.
     fn connect(&self, temper: &Temper, first: &[u8]) -> Result<(Moving<'_>, std::net::TcpStream)> {
-        let address = self.fleet.websocket();
+        self.dial(Dial::new(self.fleet.websocket()).max_segment(temper.max_segment), first)
+    }
+
+    /// The same by that way of dialling.
+    fn dial(&self, dial: Dial, first: &[u8]) -> Result<(Moving<'_>, std::net::TcpStream)> {
         let client = self.fleet.lab.client(0).block_on(async {
-            let mut stream = Dial::new(address).max_segment(temper.max_segment).connect().await?;
+            let mut stream = dial.connect().await?;
             stream.write_all(first).await?;
             anyhow::Ok(stream.into_std()?)
         })?;
@@ -97,7 +105,8 @@ impl<'lab> Ground<'lab> {
                     Ok((socket, from)) => {
                         ensure!(from == client.local_addr()?, "{from} has connected");
                         socket.set_nonblocking(true)?;
-                        let moving = Moving { ground: self, node, socket: socket.into(), client: from, count: 0 };
+                        let socket = socket.into();
+                        let moving = Moving { ground: self, node, socket, client: from, count: 0, first_ack: None };
                         return Ok((moving, client));
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -109,9 +118,13 @@ impl<'lab> Ground<'lab> {
         }
     }
 
-    /// Has the agent of a node carry out a step.
+    /// Has the agent of a node carry out a step, for a connection of which is not known which one it is.
     fn step(&self, node: usize, step: MoveStep, client: SocketAddr, count: u16) -> Result<MoveOutcome> {
-        let flows = vec![FlowMove { client, service: self.fleet.websocket(), count }];
+        self.step_for(node, step, FlowMove { client, service: self.fleet.websocket(), count, first_ack: 0 })
+    }
+
+    fn step_for(&self, node: usize, step: MoveStep, flow: FlowMove) -> Result<MoveOutcome> {
+        let flows = vec![flow];
         let socket = self.fleet.socket(node);
         let outcomes = block_on(async { control::moves(&socket, Moves { step, flows }).await })?;
         let [outcome] = outcomes[..] else { bail!("{} outcomes", outcomes.len()) };
@@ -121,6 +134,12 @@ impl<'lab> Ground<'lab> {
     fn done(&self, node: usize, step: MoveStep, client: SocketAddr, count: u16) -> Result<()> {
         let outcome = self.step(node, step, client, count)?;
         ensure!(outcome == MoveOutcome::Done, "{step:?} on node {node}: {outcome:?}");
+        Ok(())
+    }
+
+    fn done_for(&self, node: usize, step: MoveStep, flow: FlowMove) -> Result<()> {
+        let outcome = self.step_for(node, step, flow)?;
+        ensure!(outcome == MoveOutcome::Done, "{step:?} on node {node} for {flow:?}: {outcome:?}");
         Ok(())
     }
 
@@ -163,10 +182,18 @@ impl Moving<'_> {
 
     /// Moves it, unless a segment was still on its way to the socket when that was read. It stays where it is then.
     fn try_over(self, to: usize, read: &[u8]) -> Result<Tried<Self>> {
-        let Self { ground, node, socket, client, count } = self;
+        let Self { ground, node, socket, client, count, first_ack } = self;
         let count = count + 1;
-        ground.done(node, MoveStep::Hold, client, count)?;
+        let flow = |first_ack: Option<u32>| FlowMove {
+            client,
+            service: ground.fleet.websocket(),
+            count,
+            first_ack: first_ack.unwrap_or(0),
+        };
+        ground.done_for(node, MoveStep::Hold, flow(first_ack))?;
         let (taken, mut dump) = take_out(socket)?;
+        let first_ack = Some(first_ack.unwrap_or_else(|| taken.first_acknowledged()));
+        let flow = flow(first_ack);
         dump.put_back(read)?;
         ground.remains.borrow_mut().remove(&(to, client));
         let put = ground.fleet.lab.node(to).run(|| put_in(&dump))?;
@@ -174,18 +201,18 @@ impl Moving<'_> {
         if taken.unchanged().is_err() {
             println!("move {count} of {client} is tried again");
             drop(put);
-            ground.done(node, MoveStep::Release, client, count)?;
-            return Ok(Tried::Stayed(Self { ground, node, socket: taken.resume()?, client, count }));
+            ground.done_for(node, MoveStep::Release, flow)?;
+            return Ok(Tried::Stayed(Self { ground, node, socket: taken.resume()?, client, count, first_ack }));
         }
-        ground.done(to, MoveStep::Take, client, count)?;
+        ground.done_for(to, MoveStep::Take, flow)?;
         // Until its socket is active there, what comes is kept there, too.
-        ground.done(to, MoveStep::Hold, client, count)?;
-        ground.done(node, MoveStep::Move { to: number(to)? }, client, count)?;
+        ground.done_for(to, MoveStep::Hold, flow)?;
+        ground.done_for(node, MoveStep::Move { to: number(to)? }, flow)?;
         let live = put.activate()?;
         ground.remains.borrow_mut().insert((node, client), taken.give_up()?);
         ensure!(live.unsent.is_empty(), "{} bytes did not fit", live.unsent.len());
-        ground.done(to, MoveStep::Release, client, count)?;
-        Ok(Tried::Moved(Self { ground, node: to, socket: live.socket, client, count }))
+        ground.done_for(to, MoveStep::Release, flow)?;
+        Ok(Tried::Moved(Self { ground, node: to, socket: live.socket, client, count, first_ack }))
     }
 
     fn read(&self, buffer: &mut [u8]) -> Result<usize> {
@@ -196,6 +223,15 @@ impl Moving<'_> {
                 Err(nix::Error::EAGAIN) => self.wait(PollFlags::POLLIN)?,
                 Err(error) => return Err(error).context("reading on the node"),
             }
+        }
+    }
+
+    /// Whether the client has reset it.
+    fn is_over(&self) -> Result<bool> {
+        match recv(self.socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK) {
+            Err(nix::Error::ECONNRESET) => Ok(true),
+            Err(nix::Error::EAGAIN) => Ok(false),
+            other => bail!("{other:?} instead of a reset"),
         }
     }
 
@@ -340,12 +376,17 @@ fn on_the_move(ground: &Ground<'_>, node: usize) -> Result<u64> {
 
 /// A connection that node `owner` has.
 fn connect_to<'a>(ground: &'a Ground<'_>, owner: usize) -> Result<(Moving<'a>, std::net::TcpStream)> {
+    dial_to(ground, owner, Dial::new(ground.fleet.websocket()))
+}
+
+/// The same by that way of dialling.
+fn dial_to<'a>(ground: &'a Ground<'_>, owner: usize, dial: Dial) -> Result<(Moving<'a>, std::net::TcpStream)> {
     let user = (0..)
         .map(|index| format!("user{index}"))
         .find(|user| ground.fleet.ring.owner(user.as_bytes()).number.get() == owner as u16 + 1)
         .expect("every node owns users");
     let (first, _) = stream(&user, &mut fastrand::Rng::new(), 0);
-    let (moving, client) = ground.connect(&temper::PLAIN, &first)?;
+    let (moving, client) = ground.dial(dial, &first)?;
     ensure!(moving.node == owner, "node {} has it", moving.node);
     let mut read = vec![0; first.len()];
     ensure!(moving.read(&mut read)? == first.len() && read == first);
@@ -465,6 +506,95 @@ fn an_edge_that_could_not_be_told_is_told_later_by_the_next_agent(family: Family
     ground.assert_no_resets()
 }
 
+/// A client has moved from node 1 to node 2, and dials from the same port again while node 1 still sends on what comes for
+/// it, as a user of either node.
+fn a_connection_on_reused_ports_does_not_follow_the_earlier_one(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(3).build()?;
+    let ground = Ground::prepare(&lab, family)?;
+    let edge = &ground.fleet.agents[0];
+    for owner in [1, 2] {
+        let (moving, client) = connect_to(&ground, 1)?;
+        let port = moving.client.port();
+        // As long as the edge has not been told, node 1 does not forget where the connection has gone.
+        edge.kill()?;
+        let moving = moving.over(2, b"")?;
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+        drop(client);
+        wait_until(|| moving.is_over())?;
+        drop(moving);
+        ground.remains.borrow_mut().clear();
+        ensure!(on_the_move(&ground, 1)? == 1);
+
+        let dial = || Dial::new(ground.fleet.websocket()).source_port(port);
+        let (moving, client) = dial_to(&ground, owner, dial())?;
+        // Where it was admitted nothing is known of the earlier one any more.
+        ensure!(on_the_move(&ground, 1)? == u64::from(owner != 1));
+        // The edge hears the news of both now, and follows the later one.
+        let mark = edge.log_mark();
+        edge.restart()?;
+        edge.wait_for_log(mark, PATIENCE, |line| line.contains("steering"))?;
+        let moving = moving.over(3 - owner, b"")?;
+        wait_until(|| {
+            let flow = ground.flow(0, moving.client)?;
+            Ok(flow
+                .is_some_and(|flow| flow.moves == 1 && flow.node == number(3 - owner).map_or(0, |it| it.get().into())))
+        })?;
+        let moving = moving.over(0, b"")?;
+        io::Write::write_all(&mut &client, b"hello")?;
+        let mut read = [0; 5];
+        ensure!(moving.read(&mut read)? == 5 && &read == b"hello");
+        moving.write_all(b"answer")?;
+        let mut read = [0; 6];
+        io::Read::read_exact(&mut &client, &mut read)?;
+        for node in 0..3 {
+            wait_until(|| Ok(on_the_move(&ground, node)? == 0)).with_context(|| format!("node {node}"))?;
+        }
+    }
+    ground.assert_no_resets()
+}
+
+/// The edge itself has got a connection and serves it, and the node that had it is late to say so: when it does, the client has
+/// long dialled again from the same port, and is about to move the other way.
+fn nor_does_what_is_said_late_of_that_one_touch_it(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(2).build()?;
+    let ground = Ground::prepare(&lab, family)?;
+    let service = ground.fleet.websocket();
+    let (moving, client) = connect_to(&ground, 1)?;
+    let from = moving.client;
+    let first = |first_ack| FlowMove { client: from, service, count: 1, first_ack };
+    ground.done_for(1, MoveStep::Hold, first(0))?;
+    let (taken, dump) = take_out(moving.socket)?;
+    let first = first(taken.first_acknowledged());
+    let put = lab.node(0).run(|| put_in(&dump))?;
+    ground.done_for(0, MoveStep::Take, first)?;
+    let live = put.activate()?;
+    drop(taken.give_up()?);
+
+    let moving = Moving { ground: &ground, node: 0, socket: live.socket, client: from, count: 1, first_ack: None };
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+    drop(client);
+    wait_until(|| moving.is_over())?;
+    drop(moving);
+    let (moving, client) = dial_to(&ground, 0, Dial::new(service).source_port(from.port()))?;
+    ground.done_for(1, MoveStep::Move { to: number(0)? }, first)?;
+    // The edge hears of it before or after the other move: it makes no difference.
+    let moving = moving.over(1, b"")?;
+    let flow = ground.flow(0, from)?.context("the edge has no flow")?;
+    ensure!(flow.node == 2 && flow.moves == 1, "{flow:?}");
+    for word in [b"hello", b"again"] {
+        io::Write::write_all(&mut &client, word)?;
+        let mut read = [0; 5];
+        ensure!(moving.read(&mut read)? == 5 && &read == word);
+        moving.write_all(word)?;
+        io::Read::read_exact(&mut &client, &mut read)?;
+        // And once more when nothing is left of either move.
+        for node in 0..2 {
+            wait_until(|| Ok(on_the_move(&ground, node)? == 0)).with_context(|| format!("node {node}"))?;
+        }
+    }
+    ground.assert_no_resets()
+}
+
 fn a_step_that_is_not_due_changes_nothing(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(2).build()?;
     let ground = Ground::prepare(&lab, family)?;
@@ -480,7 +610,7 @@ fn a_step_that_is_not_due_changes_nothing(family: Family) -> Result<()> {
     ensure!(step(to(1)?, 2)? == MoveOutcome::NoMember, "a node cannot send on to itself");
     ensure!(step(to(7)?, 2)? == MoveOutcome::NoMember);
     ensure!(step(MoveStep::Release, 2)? == MoveOutcome::Done);
-    let flows = vec![FlowMove { client: from, service: "192.0.2.77:1".parse()?, count: 1 }];
+    let flows = vec![FlowMove { client: from, service: "192.0.2.77:1".parse()?, count: 1, first_ack: 0 }];
     let socket = ground.fleet.socket(1);
     let outcomes = block_on(async { control::moves(&socket, Moves { step: MoveStep::Hold, flows }).await })?;
     ensure!(outcomes == [MoveOutcome::NoService]);

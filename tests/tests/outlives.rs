@@ -184,7 +184,7 @@ fn every_pinned_map_shows_named_fields() -> Result<()> {
     let open = lab.client(0).run(|| Probe::open(fleet.websocket(), "somebody", Options::default()))?;
     // There is no entry of `moves` unless somebody moves.
     let client = SocketAddr::new(lab.client(0).address(Family::V4), open.port());
-    let flows = vec![FlowMove { client, service: fleet.websocket(), count: 1 }];
+    let flows = vec![FlowMove { client, service: fleet.websocket(), count: 1, first_ack: 0 }];
     let hold = Moves { step: MoveStep::Hold, flows };
     let socket = fleet.socket(lab.edge());
     let outcomes = tokio::runtime::Runtime::new()?.block_on(control::moves(&socket, hold))?;
@@ -221,7 +221,7 @@ fn every_pinned_map_shows_named_fields() -> Result<()> {
         (
             "moves",
             &["client", "client_port", "service"],
-            &["since_ns", "last_sent_ns", "held", "sent_on", "node", "count"],
+            &["since_ns", "last_sent_ns", "held", "sent_on", "node", "count", "first_ack", "unused"],
         ),
         ("moving", &[], &["entries"]),
         ("secrets", &[], &["current", "previous"]),

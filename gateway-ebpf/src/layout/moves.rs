@@ -21,6 +21,10 @@ map_pod! {
         pub node: u32,
         /// Which of the connection's moves this is, from 1.
         pub count: u32,
+        /// Which connection, of all on these addresses and ports: its `first_ack`, as in `flows`. 0 while that is not known.
+        pub first_ack: u32,
+        /// No padding the compiler chose.
+        pub unused: u32,
     }
 }
 

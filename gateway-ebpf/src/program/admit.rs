@@ -18,7 +18,7 @@ use aya_log_ebpf::warn;
 use ringsteer_ebpf::{
     cookie::{self, Options, RCV_WSCALE},
     kfunc::{ASSIGN_REQSK, ReqAttrs},
-    layout::{Address, stats::Counter},
+    layout::{Address, flow::FlowKey, stats::Counter},
     wire::{
         answer::{Answer, Headers},
         family::{Family, V4, V6},
@@ -30,10 +30,11 @@ use ringsteer_ebpf::{
 use crate::{
     log,
     maps::{self, count},
+    moving,
     packet::{IP_AT, Segment, l4_at, within},
     proof, scan,
     socket::Lookup,
-    steer::service_at,
+    steer::{flow_key, service_at},
 };
 
 /// The next program, or the stack.
@@ -316,7 +317,19 @@ fn admit<F: Family>(ctx: &TcContext, segment: &Segment, tcp: &Tcp, listener: *mu
         return dropped(Counter::drop_admission_refused);
     }
     count(Counter::admitted);
+    forget_earlier::<F>(segment);
     NEXT
+}
+
+/// A connection has begun: where an earlier one on its addresses and ports has gone from here does not matter any more.
+#[inline(always)]
+fn forget_earlier<F: Family>(segment: &Segment) {
+    if !moving::any() {
+        return;
+    }
+    let Some(service) = service_at::<F>(F::narrow(&segment.server), segment.server_port) else { return };
+    let key = flow_key::<F>(F::narrow(&segment.client), segment.client_port, service.service as u16);
+    moving::forget(bytemuck::cast_ref::<_, FlowKey>(&key));
 }
 
 /// The segment's TCP options.

@@ -17,7 +17,7 @@ use ringsteer_ebpf::{
     wire::{
         checksum,
         family::Family,
-        headers::{ETHERTYPE_IPV4, Ethernet, Ipv4, Ipv6, Ports, protocol},
+        headers::{ADMISSION_MARK, ETHERTYPE_IPV4, Ethernet, Ipv4, Ipv6, Ports, Tcp, protocol},
     },
 };
 
@@ -28,6 +28,14 @@ use crate::{
     steer::{flow_key, service_at},
     untunnel,
 };
+
+/// What a packet is about.
+struct About {
+    /// The key of its flow.
+    key: [u32; 5],
+    /// What it acknowledges, if it carries the mark of segments that begin a connection; 0 otherwise.
+    begins: u32,
+}
 
 /// Of a connection that stays.
 pub const STAYS: u32 = u32::MAX;
@@ -58,13 +66,13 @@ pub fn forget(key: &FlowKey) {
 /// entry.
 #[inline(never)]
 pub fn of_arrived<F: Family>(ctx: &XdpContext) -> u32 {
-    look_up(ctx, key_of::<F>(&whole(ctx), IP_AT))
+    look_up(ctx, about::<F>(&whole(ctx), IP_AT))
 }
 
 /// The same of a packet that came through a tunnel of family `O` and is still in it.
 #[inline(never)]
 pub fn of_tunnelled<O: Family, I: Family>(ctx: &XdpContext) -> u32 {
-    look_up(ctx, key_of::<I>(&whole(ctx), IP_AT + untunnel::overhead::<O>()))
+    look_up(ctx, about::<I>(&whole(ctx), IP_AT + untunnel::overhead::<O>()))
 }
 
 /// The context, in a form in which the compiler does not see that nothing but two of its fields is read. It would hand
@@ -75,11 +83,17 @@ fn whole(ctx: &XdpContext) -> XdpContext {
 }
 
 #[inline(always)]
-fn look_up(ctx: &XdpContext, key: Option<[u32; 5]>) -> u32 {
-    let Some(key) = key else { return STAYS };
+fn look_up(ctx: &XdpContext, about: Option<About>) -> u32 {
+    let Some(About { key, begins }) = about else { return STAYS };
     let Some(entry) = MOVES.get_ptr_mut(bytemuck::cast_ref::<_, FlowKey>(&key)) else { return STAYS };
     // SAFETY: the entry stays mapped for the program's run; of two values written at once either will do.
     let entry = unsafe { &mut *entry };
+    let first_ack = entry.first_ack;
+    if begins != 0 && first_ack != 0 && begins != first_ack {
+        // Another connection begins. `admit` looks whether that is true, and removes the entry then: a client can mark
+        // its segments, too, and so can whoever speaks in its name.
+        return STAYS;
+    }
     let node = entry.node;
     if node == HELD {
         entry.held += 1;
@@ -91,21 +105,26 @@ fn look_up(ctx: &XdpContext, key: Option<[u32; 5]>) -> u32 {
     node
 }
 
-/// The flow that the packet at `ip_at` is of, or about.
+/// What the packet at `ip_at` is about.
 #[inline(always)]
-fn key_of<F: Family>(ctx: &XdpContext, ip_at: usize) -> Option<[u32; 5]> {
+fn about<F: Family>(ctx: &XdpContext, ip_at: usize) -> Option<About> {
     let l4_at = ip_at + F::HEADER;
     let ip = at::<F::Header>(ctx, ip_at)?;
     let ports = at::<Ports>(ctx, l4_at)?;
     // SAFETY: `at` has checked that both are inside the packet.
     let (ip, ports) = unsafe { (&*ip, &*ports) };
     if F::protocol(ip) == protocol::TCP {
+        let tcp = at::<Tcp>(ctx, l4_at)?;
+        // SAFETY: `at` has checked that the header is inside the packet.
+        let tcp = unsafe { &*tcp };
+        let marked = tcp.offset_reserved & ADMISSION_MARK != 0;
+        let begins = if marked { u32::from_be(tcp.acknowledgement) } else { 0 };
         let service = service_at::<F>(F::destination(ip), ports.destination)?;
-        return Some(flow_key::<F>(F::source(ip), ports.source, service.service as u16));
+        return Some(About { key: flow_key::<F>(F::source(ip), ports.source, service.service as u16), begins });
     }
     let quoted = icmp::quoted::<F>(ctx, l4_at)?;
     let service = service_at::<F>(quoted.server, quoted.server_port)?;
-    Some(flow_key::<F>(quoted.client, quoted.client_port, service.service as u16))
+    Some(About { key: flow_key::<F>(quoted.client, quoted.client_port, service.service as u16), begins: 0 })
 }
 
 /// Keeps the frame for the agent, if there is room.

@@ -136,7 +136,7 @@ mod tests {
     fn move_of(number: u64) -> (MoveId, FlowMove) {
         let session = SessionId { born: Incarnation(1), number };
         let (client, service) = ("203.0.113.7:50000".parse().unwrap(), "192.0.2.1:443".parse().unwrap());
-        (MoveId { session, generation: 1 }, FlowMove { client, service, count: 1 })
+        (MoveId { session, generation: 1 }, FlowMove { client, service, count: 1, first_ack: 0 })
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Piece {
     pub(super) user: Box<[u8]>,
+    /// What the connection's client acknowledged first ([`FlowMove::first_ack`]); none before the socket was looked into.
+    pub(super) first_ack: Option<u32>,
     pub(super) state: PieceState,
 }
 
@@ -69,6 +71,7 @@ pub(super) struct Silent {
     /// The node that it is given to, once that is decided.
     pub(super) to: Option<NodeId>,
     pub(super) taken: Taken,
+    pub(super) first_ack: u32,
     pub(super) load: Load,
     pub(super) flow: Ends,
 }
@@ -77,6 +80,7 @@ pub(super) struct Silent {
 #[derive(Debug)]
 pub(super) struct Copied {
     pub(super) put: Put,
+    pub(super) first_ack: u32,
     pub(super) load: Load,
     pub(super) flow: Ends,
 }
@@ -92,6 +96,8 @@ pub(super) struct Ends {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Parcel {
     pub(super) tcp: Dump,
+    /// As in [`Piece`].
+    pub(super) first_ack: u32,
     pub(super) load: Packed,
 }
 
@@ -103,6 +109,15 @@ pub(super) enum Packed {
     Newcomer(Travelling),
 }
 
+// === impl Piece ===
+
+impl Piece {
+    /// Of a user, in a state; what its connection is called is not known yet.
+    pub(super) fn new(user: Box<[u8]>, state: PieceState) -> Self {
+        Self { user, first_ack: None, state }
+    }
+}
+
 // === impl Ends ===
 
 impl Ends {
@@ -112,8 +127,8 @@ impl Ends {
     }
 
     /// The connection in that move of it; none if it has moved more often than anybody counts.
-    pub(super) fn in_move(self, id: MoveId) -> Option<FlowMove> {
+    pub(super) fn in_move(self, id: MoveId, first_ack: Option<u32>) -> Option<FlowMove> {
         let count = u16::try_from(id.generation).ok()?;
-        Some(FlowMove { client: self.client, service: self.service, count })
+        Some(FlowMove { client: self.client, service: self.service, count, first_ack: first_ack.unwrap_or(0) })
     }
 }

@@ -31,7 +31,7 @@ use super::{
     word::{Heard, Said},
 };
 use crate::{
-    control::{MoveOutcome, MoveStep, Order, Published},
+    control::{FlowMove, MoveOutcome, MoveStep, Order, Published},
     gateway::{
         misplaced::{LetIn, Misplaced},
         moving::{Moving, Sessions},
@@ -77,8 +77,8 @@ struct Runner {
     stopped: bool,
     /// Copies that the agent is about to take.
     beginning: HashMap<MoveId, Box<Copied>>,
-    /// The connections of those that have been given up and are still held here.
-    leaving: HashMap<MoveId, Ends>,
+    /// The connections of those that have been given up and are still held here, and what their clients acknowledged first.
+    leaving: HashMap<MoveId, (Ends, u32)>,
     /// The latest moves to here.
     taken: Taken,
     /// What is left of connections that have moved on.
@@ -289,8 +289,8 @@ impl Runner {
         }
         if let Some(from) = self.fleet.gateway(from.node, from.incarnation) {
             if let Said::Go { id } = message
-                && let Some(Piece { state: PieceState::Copy(copy), .. }) = self.pieces.get(&id.session)
-                && let Some(flow) = copy.flow.in_move(id)
+                && let Some(Piece { state: PieceState::Copy(copy), first_ack, .. }) = self.pieces.get(&id.session)
+                && let Some(flow) = copy.flow.in_move(id, *first_ack)
             {
                 self.taken.note(from, id, flow, Instant::now());
             }
@@ -315,7 +315,7 @@ impl Runner {
                 self.last_number += 1;
                 let session = SessionId { born: self.me.incarnation, number: self.last_number };
                 self.names.insert(table, session);
-                self.pieces.insert(session, Piece { user: user.clone(), state: PieceState::Runs(table) });
+                self.pieces.insert(session, Piece::new(user.clone(), PieceState::Runs(table)));
                 let user = User(user.clone());
                 self.happen(Event::Arrived { session, user, opened: true, platform: 0 });
             }
@@ -349,8 +349,10 @@ impl Runner {
     /// A newcomer waits from now on.
     fn await_move(&mut self, session: SessionId, newcomer: Misplaced) {
         let user = newcomer.asked.user().into();
+        // It may have come from another node.
+        let first_ack = self.pieces.get(&session).and_then(|piece| piece.first_ack);
         self.newcomers.insert(session, Instant::now() + NEWCOMER_LIMIT);
-        self.pieces.insert(session, Piece { user, state: PieceState::Waits(Box::new(newcomer)) });
+        self.pieces.insert(session, Piece { user, first_ack, state: PieceState::Waits(Box::new(newcomer)) });
     }
 
     /// Looks after all newcomers that wait.
@@ -367,7 +369,7 @@ impl Runner {
     /// Lets a newcomer that waits in if it has become ours, and turns it away if nothing comes of waiting. True if there
     /// are events then.
     fn judge_newcomer(&mut self, session: SessionId) -> bool {
-        let Some(Piece { user, state: PieceState::Waits(_) }) = self.pieces.get(&session) else { return false };
+        let Some(Piece { user, state: PieceState::Waits(_), .. }) = self.pieces.get(&session) else { return false };
         if self.published.is_ours(user) {
             self.let_in(session);
             return false;
@@ -383,10 +385,10 @@ impl Runner {
 
     /// A newcomer that waits is not waited for any more, unless it is let in as soon as we have heard of the present ring.
     fn turn_away(&mut self, session: SessionId) {
-        if let Some(Piece { user, state: PieceState::Waits(newcomer) }) = self.pieces.remove(&session)
+        if let Some(Piece { user, first_ack, state: PieceState::Waits(newcomer) }) = self.pieces.remove(&session)
             && let Some(newcomer) = newcomer.turn_away()
         {
-            self.pieces.insert(session, Piece { user, state: PieceState::Waits(Box::new(newcomer)) });
+            self.pieces.insert(session, Piece { user, first_ack, state: PieceState::Waits(Box::new(newcomer)) });
             return;
         }
         self.forget(session);
@@ -445,18 +447,18 @@ impl Runner {
     fn act(&mut self, action: Action<ByteBuf, ()>) {
         match action {
             Action::Suspend { id } => self.suspend(id),
-            Action::Hold { id, .. } => match self.flow(id.session).and_then(|flow| flow.in_move(id)) {
+            Action::Hold { id, .. } => match self.flow_in(id) {
                 Some(flow) => self.ask(id, MoveStep::Hold, flow),
                 None => self.events.push_back(Event::Failed { id, failure: Failure::Never }),
             },
             Action::Dump { id } => self.take_out(id),
-            Action::Release { id } => match self.flow(id.session).and_then(|flow| flow.in_move(id)) {
+            Action::Release { id } => match self.flow_in(id) {
                 Some(flow) => self.ask(id, MoveStep::Release, flow),
                 None => self.events.push_back(Event::Released { id }),
             },
             Action::Resume { id } => self.resume(id),
             Action::Repoint { id, to } => {
-                let flow = self.leaving.remove(&id).and_then(|flow| flow.in_move(id));
+                let flow = self.leaving.remove(&id).and_then(|(flow, first_ack)| flow.in_move(id, Some(first_ack)));
                 if let (Some(flow), Ok(to)) = (flow, MemberNumber::new(to.0)) {
                     self.ask(id, MoveStep::Move { to }, flow);
                 }
@@ -464,7 +466,7 @@ impl Runner {
             Action::Discard { id } => {
                 self.newcomers.remove(&id.session);
                 if let Some(Piece { state: PieceState::Silent(silent), .. }) = self.pieces.remove(&id.session) {
-                    self.leaving.insert(id, silent.flow);
+                    self.leaving.insert(id, (silent.flow, silent.first_ack));
                     let to = silent.to.and_then(|to| self.fleet.address(to));
                     if let Load::Session(_, place) = &silent.load
                         && let Some(table) = place.id()
@@ -481,7 +483,7 @@ impl Runner {
                 }
             }
             Action::Restore { id, user, dump, .. } => {
-                self.pieces.insert(id.session, Piece { user: user.0, state: PieceState::IsMade { id } });
+                self.pieces.insert(id.session, Piece::new(user.0, PieceState::IsMade { id }));
                 let (sessions, remains) = (self.sessions.clone(), Arc::clone(&self.remains));
                 let (max_message, done) = (self.max_message, self.done.clone());
                 spawn_blocking(move || {
@@ -492,7 +494,7 @@ impl Runner {
             Action::Activate { id } => self.activate(id),
             // A copy is dropped silently, or as soon as it is made.
             Action::Drop { id } => drop(self.pieces.remove(&id.session)),
-            Action::Claim { id, from } => match self.flow(id.session).and_then(|flow| flow.in_move(id)) {
+            Action::Claim { id, from } => match self.flow_in(id) {
                 Some(flow) => self.claim(Orphan { id, from: from.node, flow }),
                 None => self.events.push_back(Event::Claimed { id, granted: false }),
             },
@@ -522,7 +524,7 @@ impl Runner {
         }
     }
 
-    fn ask(&self, id: MoveId, step: MoveStep, flow: crate::control::FlowMove) {
+    fn ask(&self, id: MoveId, step: MoveStep, flow: FlowMove) {
         // The one who asks lives as long as we do.
         let _ = self.requests.send(Request { id, step, flow });
     }
@@ -532,15 +534,17 @@ impl Runner {
         let _ = self.claims.send(orphan);
     }
 
-    /// The connection of a session.
-    fn flow(&self, session: SessionId) -> Option<Ends> {
-        match &self.pieces.get(&session)?.state {
-            PieceState::Stands(rest) => Some(rest.flow),
-            PieceState::IsTakenOut { flow, .. } => Some(*flow),
-            PieceState::Silent(silent) => Some(silent.flow),
-            PieceState::Copy(copy) => Some(copy.flow),
-            _ => None,
-        }
+    /// The connection of a session in a move of it.
+    fn flow_in(&self, id: MoveId) -> Option<FlowMove> {
+        let Piece { state, first_ack, .. } = self.pieces.get(&id.session)?;
+        let flow = match state {
+            PieceState::Stands(rest) => rest.flow,
+            PieceState::IsTakenOut { flow, .. } => *flow,
+            PieceState::Silent(silent) => silent.flow,
+            PieceState::Copy(copy) => copy.flow,
+            _ => return None,
+        };
+        flow.in_move(id, *first_ack)
     }
 
     fn suspend(&mut self, id: MoveId) {
@@ -581,12 +585,12 @@ impl Runner {
             return self.events.push_back(Event::Failed { id, failure: Failure::Again });
         };
         piece.state = PieceState::IsTakenOut { back: false, flow: rest.flow };
-        let done = self.done.clone();
+        let (first_ack, done) = (piece.first_ack, self.done.clone());
         let runtime = tokio::runtime::Handle::current();
         spawn_blocking(move || {
             // Sockets go back to the runtime if they stay.
             let _entered = runtime.enter();
-            let _ = done.send(Done::TakenOut(id, steps::take(*rest)));
+            let _ = done.send(Done::TakenOut(id, steps::take(*rest, first_ack)));
         });
     }
 
@@ -629,7 +633,7 @@ impl Runner {
             self.pieces.remove(&id.session);
             return self.events.push_back(Event::Ended { session: id.session });
         };
-        match copy.flow.in_move(id) {
+        match copy.flow.in_move(id, Some(copy.first_ack)) {
             Some(flow) => {
                 self.beginning.insert(id, copy);
                 self.ask(id, MoveStep::Take, flow);
@@ -682,6 +686,7 @@ impl Runner {
                 let Some(piece) = self.pieces.get_mut(&id.session).filter(wanted) else { return };
                 match made {
                     Some(copy) => {
+                        piece.first_ack = Some(copy.first_ack);
                         piece.state = PieceState::Copy(Box::new(copy));
                         self.happen(Event::Restored { id });
                     }
@@ -719,6 +724,7 @@ impl Runner {
                 self.happen(Event::Tick);
             }
             Ok((silent, dump)) => {
+                piece.first_ack = Some(silent.first_ack);
                 piece.state = PieceState::Silent(Box::new(silent));
                 self.happen(Event::Dumped { id, dump: dump.into() });
             }

@@ -44,8 +44,9 @@ pub(super) struct NotTaken {
     pub(super) failure: Failure,
 }
 
-/// Takes a session out of the kernel, and gives what travels. Blocks for some system calls.
-pub(super) fn take(rest: Rest) -> Result<(Silent, Vec<u8>), NotTaken> {
+/// Takes a session out of the kernel, and gives what travels. The socket knows what its client acknowledged first, unless
+/// somebody said so. Blocks for some system calls.
+pub(super) fn take(rest: Rest, first_ack: Option<u32>) -> Result<(Silent, Vec<u8>), NotTaken> {
     let Rest { stream, load, flow } = rest;
     let socket = match stream.into_std() {
         Ok(stream) => OwnedFd::from(stream),
@@ -60,9 +61,10 @@ pub(super) fn take(rest: Rest) -> Result<(Silent, Vec<u8>), NotTaken> {
                 Load::Session(suspended, _) => Packed::Session(suspended.to_bytes()),
                 Load::Newcomer(asked) => Packed::Newcomer(asked.travelling()),
             };
-            let parcel = Parcel { tcp, load: packed };
+            let first_ack = first_ack.unwrap_or_else(|| taken.first_acknowledged());
+            let parcel = Parcel { tcp, first_ack, load: packed };
             let bytes = postcard::to_stdvec(&parcel).expect("a vector takes all bytes, and the types are plain");
-            Ok((Silent { to: None, taken, load, flow }, bytes))
+            Ok((Silent { to: None, taken, first_ack, load, flow }, bytes))
         }
         Err(refused) => {
             tracing::debug!("{}: cannot be moved: {}", flow.client, refused.error);
@@ -158,7 +160,7 @@ pub(super) fn make(sessions: &Sessions, remains: &Remains, bytes: &[u8], max_mes
             Load::Session(suspended, place)
         }
     };
-    Some(Copied { put, load, flow })
+    Some(Copied { put, first_ack: parcel.first_ack, load, flow })
 }
 
 fn warn(what: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
@@ -167,7 +169,7 @@ fn warn(what: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
 
 /// Has a copy go on: it is ours. None if it could not.
 pub(super) fn begin(copied: Copied) -> Option<PieceState> {
-    let Copied { put, mut load, flow } = copied;
+    let Copied { put, mut load, flow, .. } = copied;
     let live = put.activate().inspect_err(|error| warn(&flow.client, error)).ok()?;
     let stream = stream_of(live.socket).inspect_err(|error| warn(&flow.client, error)).ok()?;
     if let Load::Session(suspended, _) = &mut load

@@ -110,6 +110,8 @@ pub struct MovedFlow {
     pub count: u16,
     /// How long ago it moved, in microseconds. A connection that is younger is another one.
     pub moved_us_ago: u64,
+    /// What its client acknowledged first, which a later connection's does not; 0 if that is not known.
+    pub first_ack: u32,
 }
 
 /// The answer to a question.
@@ -288,6 +290,7 @@ pub(super) mod tests {
             service: "192.0.2.1:443".parse().unwrap(),
             count: 2,
             moved_us_ago: 1500,
+            first_ack: 77,
         };
         let to = MemberNumber::new(3).unwrap();
         let address = NodeAddress::new([198, 51, 100, 3].into()).unwrap();
@@ -295,14 +298,14 @@ pub(super) mod tests {
         assert_eq!(
             String::from_utf8(follow.encode()).unwrap(),
             "\u{3}[8,{\"follow\":{\"to\":3,\"address\":\"198.51.100.3\",\"flows\":[{\"client\":\"203.0.113.7:50000\",\
-             \"service\":\"192.0.2.1:443\",\"count\":2,\"moved_us_ago\":1500}]}}]"
+             \"service\":\"192.0.2.1:443\",\"count\":2,\"moved_us_ago\":1500,\"first_ack\":77}]}}]"
         );
-        let claimed = FlowMove { client: flow.client, service: flow.service, count: 2 };
+        let claimed = FlowMove { client: flow.client, service: flow.service, count: 2, first_ack: 77 };
         let claim = Message::Question(9, Question::Claim { to, address, flows: vec![claimed] });
         assert_eq!(
             String::from_utf8(claim.encode()).unwrap(),
             "\u{3}[9,{\"claim\":{\"to\":3,\"address\":\"198.51.100.3\",\"flows\":[{\"client\":\"203.0.113.7:50000\",\
-             \"service\":\"192.0.2.1:443\",\"count\":2}]}}]"
+             \"service\":\"192.0.2.1:443\",\"count\":2,\"first_ack\":77}]}}]"
         );
         let answer = Message::Answer(9, Answer::Claimed(vec![MoveOutcome::Done, MoveOutcome::NotHeld]));
         assert_eq!(String::from_utf8(answer.encode()).unwrap(), "\u{4}[9,{\"claimed\":[\"done\",\"not_held\"]}]");

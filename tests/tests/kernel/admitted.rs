@@ -8,7 +8,8 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
 };
 
-use ringsteer_ebpf::cookie::RCV_WSCALE;
+use ringsteer::dataplane::moves::MoveMaps;
+use ringsteer_ebpf::{cookie::RCV_WSCALE, layout::moves::Move};
 use ringsteer_tests::{
     kernel::addresses,
     lab::Family,
@@ -17,7 +18,7 @@ use ringsteer_tests::{
 };
 
 use crate::{
-    node::{ISN, MARK, Mix, Node, TUNNEL_PORT, client, request_of, server, syn},
+    node::{ISN, MARK, Mix, Node, TUNNEL_PORT, client, flow_key, request_of, server, syn},
     wire::{Agreed, PATIENCE, Wire, until},
 };
 
@@ -29,7 +30,11 @@ on_each_family!(
     a_listener_that_comes_late_is_found,
     a_new_connection_replaces_a_live_one_on_its_ports,
 );
-on_each_mix!(a_client_of_another_node_is_served, what_overtook_the_first_segment_makes_no_socket);
+on_each_mix!(
+    a_client_of_another_node_is_served,
+    what_overtook_the_first_segment_makes_no_socket,
+    a_new_connection_is_admitted_where_an_earlier_one_has_gone_away,
+);
 
 /// A node with its programs attached.
 struct Live {
@@ -269,6 +274,37 @@ fn a_new_connection_replaces_a_live_one_on_its_ports(family: Family) {
     let counted = ["rebound", "stale_socket_closed", "admitted", "drop_stale_socket"].map(|name| live.count(name));
     assert_eq!(counted, [1, 1, 2, 0]);
     assert_eq!(old.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// An edge has bound it to this node, from which an earlier connection on the same addresses and ports has just moved.
+fn a_new_connection_is_admitted_where_an_earlier_one_has_gone_away(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
+    let live = Live::new(mix, 2);
+    let key = flow_key(live.from);
+    let answer = live.dial(ISN, vec![TcpOption::MaximumSegmentSize(1_400), TcpOption::Timestamps(9, 0)]);
+    let segment = live.first(&answer);
+    let earlier = Move {
+        since_ns: 1,
+        last_sent_ns: 0,
+        held: 0,
+        sent_on: 0,
+        node: 2,
+        count: 1,
+        first_ack: segment.acknowledgement.wrapping_add(1),
+        unused: 0,
+    };
+    let mut moves = MoveMaps::open(live.node.pin_dir()).unwrap();
+    moves.set(&key, earlier).unwrap();
+    let marked = Segment { reserved: MARK, ..segment.clone() };
+    // What proves nothing changes nothing.
+    live.wire.send(&through_tunnel(mix, &Segment { sequence: marked.sequence.wrapping_add(7), ..marked.clone() }));
+    live.await_count("drop_admission_cookie", 1);
+    assert_eq!(moves.get(&key).unwrap(), Some(earlier));
+    live.wire.send(&through_tunnel(mix, &marked));
+    let mut stream = live.accept();
+    live.assert_talks(&mut stream, &segment);
+    assert_eq!((live.count("admitted"), live.count("forwarded_moved")), (1, 0));
+    assert_eq!(moves.get(&key).unwrap(), None);
 }
 
 fn what_overtook_the_first_segment_makes_no_socket(inner: Family, outer: Family) {

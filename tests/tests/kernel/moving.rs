@@ -24,6 +24,7 @@ on_each_mix!(
     it_does_not_go_to_and_fro_for_ever,
     what_has_moved_is_not_marked_for_admission,
     a_new_connection_on_the_same_ports_does_not_follow_it,
+    nor_does_one_that_another_edge_has_bound,
     a_flow_that_names_the_next_node_goes_there_directly,
     without_entries_nobody_looks,
     where_its_node_is_gone_it_is_dropped_and_counted,
@@ -31,7 +32,8 @@ on_each_mix!(
 
 const PORT: u16 = 40_000;
 
-const HELD: Move = Move { since_ns: 1, last_sent_ns: 0, held: 0, sent_on: 0, node: 0, count: 1 };
+const HELD: Move =
+    Move { since_ns: 1, last_sent_ns: 0, held: 0, sent_on: 0, node: 0, count: 1, first_ack: 0, unused: 0 };
 
 /// The maps of a node's moves.
 fn moves(node: &Node) -> MoveMaps {
@@ -218,6 +220,31 @@ fn a_new_connection_on_the_same_ports_does_not_follow_it(inner: Family, outer: F
         maps.set(&key, entry).unwrap();
         node.open(from, &request_of(&user_of(&ring, 1))).assert(Action::Pass, &["bound_by_key", "delivered"]);
         assert_eq!((maps.get(&key).unwrap(), node.take_flow(from).moved), (None, 0));
+    }
+}
+
+/// What another edge has bound to this node comes out of the tunnel, though an earlier connection has gone from here.
+fn nor_does_one_that_another_edge_has_bound(inner: Family, outer: Family) {
+    let mix = Mix { outer, inner };
+    let mut node = Node::among(mix.outer, 3);
+    let mut maps = moves(&node);
+    let key = flow_key(client(mix.inner, PORT));
+    let first = later(mix, b"GET /");
+    let marked = |acknowledgement| Segment { reserved: MARK, acknowledgement, ..first.clone() }.to_bytes();
+    let [earlier, new] = [5000, 7000];
+    for (entry, counters) in [(HELD, &["held"][..]), (Move { node: 3, ..HELD }, &["forwarded_moved", "tunnelled"])] {
+        let entry = Move { first_ack: earlier, ..entry };
+        maps.set(&key, entry).unwrap();
+        node.packet(&from_node(mix, 2, 64, &marked(new))).assert(Action::Pass, &["untunnelled"]);
+        // Whether that is true is for `admit` to say.
+        assert_eq!(maps.get(&key).unwrap(), Some(entry));
+        let stays = if entry.node == 0 { Action::Drop } else { Action::Transmit };
+        // Its own first segment, again, and what shows nothing.
+        node.packet(&from_node(mix, 2, 64, &marked(earlier))).assert(stays, counters);
+        node.packet(&from_node(mix, 2, 64, &first.to_bytes())).assert(stays, counters);
+        // And as long as nobody knows which connection it is.
+        maps.set(&key, Move { first_ack: 0, ..entry }).unwrap();
+        node.packet(&from_node(mix, 2, 64, &marked(new))).assert(stays, counters);
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) use self::tell::keep;
 use self::{
     kept::Kept,
     news::{Item, News},
-    rules::Decision,
+    rules::{Decision, Whereabouts},
 };
 use super::{
     in_force::InForce,
@@ -144,13 +144,15 @@ impl Agent {
 
     /// Carries out a step for one connection.
     fn step(&self, maps: &mut MoveMaps, work: &Work<'_>, key: &FlowKey, flow: &FlowMove) -> Result<MoveOutcome> {
-        let decision = rules::decide(work.step, flow.count, maps.get(key)?.as_ref(), work.now_ns);
+        let decision = rules::decide(work.step, flow.count, flow.first_ack, maps.get(key)?.as_ref(), work.now_ns);
         if let Decision::Refuse(why) = decision {
             return Ok(why);
         }
         // A node that gets a connection steers it to itself before it forgets where it had sent it.
+        let FlowMove { count, first_ack, .. } = *flow;
+        let news = |node| Whereabouts { node, count, moved_ns: work.now_ns, first_ack };
         if let (MoveStep::Take, Some(node)) = (work.step, work.node) {
-            repoint(maps, key, node, flow.count, work.now_ns)?;
+            repoint(maps, key, &news(node))?;
         }
         match decision {
             Decision::Write(entry) => maps.set(key, entry)?,
@@ -158,9 +160,9 @@ impl Agent {
             Decision::Keep | Decision::Refuse(_) => {}
         }
         if let (MoveStep::Move { .. }, Some(node)) = (work.step, work.node) {
-            repoint(maps, key, node, flow.count, work.now_ns)?;
+            repoint(maps, key, &news(node))?;
             if decision != Decision::Keep {
-                let item = Item { key: *key, count: flow.count, node, moved_ns: work.now_ns };
+                let item = Item { key: *key, count, node, moved_ns: work.now_ns, first_ack };
                 lock(&self.moving.news).add(item, work.peers.iter().copied());
             }
         }
@@ -181,12 +183,14 @@ impl Agent {
         for flow in flows {
             // A service that this node does not have brings no connections here.
             let Some(key) = services.key(flow.client, flow.service) else { continue };
+            let MovedFlow { count, first_ack, .. } = *flow;
             let moved_ns = now_ns.saturating_sub(flow.moved_us_ago.saturating_mul(1000));
-            repoint(&mut maps, &key, node, flow.count, moved_ns)?;
+            let news = Whereabouts { node, count, moved_ns, first_ack };
+            repoint(&mut maps, &key, &news)?;
             if maps.any()
                 && let Some(entry) = maps.get(&key)?
             {
-                match rules::told(&entry, node, flow.count, in_force.number == Some(to)) {
+                match rules::told(&entry, &news, in_force.number == Some(to)) {
                     Decision::Write(entry) => maps.set(&key, entry)?,
                     Decision::Remove => maps.remove(&key)?,
                     Decision::Keep | Decision::Refuse(_) => {}
@@ -199,9 +203,9 @@ impl Agent {
 }
 
 /// Points the flow of a connection at the node that has it now, if it enters the fleet here.
-fn repoint(maps: &mut MoveMaps, key: &FlowKey, node: u32, count: u16, moved_ns: u64) -> Result<()> {
+fn repoint(maps: &mut MoveMaps, key: &FlowKey, news: &Whereabouts) -> Result<()> {
     let Some(flow) = maps.flow(key)? else { return Ok(()) };
-    match rules::repointed(&flow, node, count, moved_ns) {
+    match rules::repointed(&flow, news) {
         Some(flow) => maps.set_flow(key, flow),
         None => Ok(()),
     }

@@ -23,6 +23,8 @@ pub struct Item {
     pub node: u32,
     /// When it moved, in nanoseconds since boot.
     pub moved_ns: u64,
+    /// Which connection, as in [`Flow`](ringsteer_ebpf::layout::flow::Flow); 0 if that is not known.
+    pub first_ack: u32,
 }
 
 /// What has yet to be told.
@@ -83,7 +85,7 @@ impl News {
     /// It has been told, and has acknowledged.
     pub fn acknowledged(&mut self, peer: NodeAddress, batch: &[Item]) {
         for item in batch {
-            self.settle(peer, name(&item.key), Some(item.count));
+            self.settle(peer, name(&item.key), Some(item));
         }
     }
 
@@ -120,10 +122,10 @@ impl News {
         self.items.len()
     }
 
-    /// One less to be told of a move, unless it is a later one by now.
-    fn settle(&mut self, peer: NodeAddress, name: Name, count: Option<u16>) {
+    /// One less to be told of a move, unless it is a later one by now, or a later connection's.
+    fn settle(&mut self, peer: NodeAddress, name: Name, sent: Option<&Item>) {
         let Some((item, to)) = self.items.get_mut(&name) else { return };
-        if count.is_some_and(|count| count != item.count) {
+        if sent.is_some_and(|sent| sent != item) {
             return;
         }
         to.remove(&peer);
@@ -147,7 +149,7 @@ mod tests {
     }
 
     fn item(port: u16, node: u32, count: u16) -> Item {
-        Item { key: FlowKey { client: [1; 16], client_port: port, service: 1 }, count, node, moved_ns: 5 }
+        Item { key: FlowKey { client: [1; 16], client_port: port, service: 1 }, count, node, moved_ns: 5, first_ack: 3 }
     }
 
     #[test]
@@ -193,6 +195,18 @@ mod tests {
         news.acknowledged(peer(1), &batch);
         assert_eq!((news.untold(), news.take_told()), (1, vec![]));
         assert_eq!(news.next(peer(1), 10), [item(1, 8, 2)]);
+    }
+
+    #[test]
+    fn a_later_connections_move_is_told_although_it_is_its_first_as_well() {
+        let mut news = News::default();
+        news.add(item(1, 7, 1), [peer(1)]);
+        let batch = news.next(peer(1), 10);
+        let later = Item { first_ack: 4, ..item(1, 8, 1) };
+        news.add(later, [peer(1)]);
+        news.acknowledged(peer(1), &batch);
+        assert_eq!((news.untold(), news.take_told()), (1, vec![]));
+        assert_eq!(news.next(peer(1), 10), [later]);
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl Agent {
         let mut news = lock(&self.moving.news);
         for (key, entry) in entries.into_iter().filter(|(_, entry)| entry.node != 0) {
             let count = u16::try_from(entry.count).unwrap_or(u16::MAX);
-            news.add(Item { key, count, node: entry.node, moved_ns: entry.since_ns }, peers.iter().copied());
+            let Move { node, since_ns, first_ack, .. } = entry;
+            news.add(Item { key, count, node, moved_ns: since_ns, first_ack }, peers.iter().copied());
         }
         Ok(())
     }
@@ -146,7 +147,8 @@ impl Agent {
             let client = SocketAddr::new(inspect::address::unmapped(&item.key.client), item.key.client_port);
             let (service, _) = names.get(&item.key.service)?;
             let moved_us_ago = now_ns.saturating_sub(item.moved_ns) / 1000;
-            Some(MovedFlow { client, service: *service, count: item.count, moved_us_ago })
+            let Item { count, first_ack, .. } = *item;
+            Some(MovedFlow { client, service: *service, count, moved_us_ago, first_ack })
         };
         let flows = batch.iter().filter_map(moved).collect();
         let network = self.network.get().ok_or("the links are not up yet")?;
@@ -168,7 +170,12 @@ impl Agent {
             // It may have been told of a later move since. But it may also have come and gone once more, and not everybody
             // knows that.
             let untold = lock(&self.moving.news).has(&item.key);
-            let left = |entry: &Move| entry.node != 0 && entry.count >= u32::from(item.count);
+            // What stands there may be a later connection's, too.
+            let left = |entry: &Move| {
+                entry.node != 0
+                    && entry.count >= u32::from(item.count)
+                    && !rules::is_another(entry.first_ack, item.first_ack)
+            };
             if !untold && maps.get(&item.key)?.as_ref().is_some_and(left) {
                 maps.remove(&item.key)?;
             }

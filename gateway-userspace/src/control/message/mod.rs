@@ -193,9 +193,10 @@ mod tests {
             client: "203.0.113.7:50000".parse().unwrap(),
             service: "192.0.2.1:443".parse().unwrap(),
             count: 1,
+            first_ack: 0,
         };
         let moves = |step| Request::Moves(Moves { step, flows: vec![flow] });
-        let flows = r#""flows":[{"client":"203.0.113.7:50000","service":"192.0.2.1:443","count":1}]"#;
+        let flows = r#""flows":[{"client":"203.0.113.7:50000","service":"192.0.2.1:443","count":1,"first_ack":0}]"#;
         request(&format!(r#"{{"moves":{{"step":"hold",{flows}}}}}"#), moves(MoveStep::Hold));
         let to = MemberNumber::new(2).unwrap();
         request(&format!(r#"{{"moves":{{"step":{{"move":{{"to":2}}}},{flows}}}}}"#), moves(MoveStep::Move { to }));

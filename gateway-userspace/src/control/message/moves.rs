@@ -71,6 +71,9 @@ pub struct FlowMove {
     /// How many times the connection will have moved, this time included: 1 at first. It travels with the connection, so
     /// that news of an earlier move cannot undo a later one.
     pub count: u16,
+    /// Which connection, of all that there are one after another on these addresses and ports: what its client acknowledged
+    /// first, the number of the first byte that it was sent. 0 while that is not known, before the socket was looked into.
+    pub first_ack: u32,
 }
 
 /// What became of a step for one connection.
