@@ -16,6 +16,7 @@ pub mod peer;
 pub mod push;
 mod random;
 pub mod ring;
+mod segment_size;
 pub mod session;
 pub mod telemetry;
 mod told_to_stop;

@@ -11,11 +11,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use ringsteer::{
+    config::Mode,
     control::{self, Status},
     ring::{Algorithm, Epoch, Identity, Member, MemberNumber, MemberState, NodeAddress, Ring},
 };
 
 use crate::{
+    kernel::older,
     lab::{Family, Host, Lab, Process},
     scrape::{GATEWAY, Scrape},
 };
@@ -53,6 +55,9 @@ pub struct Options {
     pub slot_shift: u8,
     /// Most flows an edge can hold.
     pub max_flows: u32,
+    /// How connections come to their owners. Where nodes accept them themselves, their kernels seem to be older ones to the
+    /// agents.
+    pub mode: Mode,
     /// Lines added to the configuration, such as another service.
     pub extra: String,
     /// What the websocket services serve: "websocket", or "openim".
@@ -78,6 +83,7 @@ impl Default for Options {
             nodes: Family::V4,
             slot_shift: 36,
             max_flows: 16_384,
+            mode: Mode::LateBinding,
             extra: String::new(),
             serve: "websocket",
             grpc: None,
@@ -94,6 +100,11 @@ impl Options {
     /// Everything in one family.
     pub fn all(family: Family) -> Self {
         Self::mixed(family, family)
+    }
+
+    /// The same in that mode.
+    pub fn in_mode(family: Family, mode: Mode) -> Self {
+        Self { mode, ..Self::all(family) }
     }
 
     /// Clients of one family, nodes of another.
@@ -176,6 +187,10 @@ impl<'lab> Fleet<'lab> {
             for gateway in &fleet.gateways {
                 gateway.wait_for_log_line("following ring", READY)?;
             }
+            // Most connections go from one gateway to another before they are answered.
+            if options.mode == Mode::Accept && first == lab.nodes().len() {
+                fleet.wait_for_links()?;
+            }
         }
         Ok(fleet)
     }
@@ -218,6 +233,9 @@ impl<'lab> Fleet<'lab> {
     fn spawn_agent(&self, node: usize) -> Result<Process> {
         let host = self.lab.node(node);
         let mut command = command(host, "agent")?;
+        if self.options.mode == Mode::Accept {
+            command = older::command(command, &host.run_dir().join("types"))?;
+        }
         command.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         host.spawn_command("agent", command)
     }
@@ -359,6 +377,7 @@ pin_dir = "{pin_dir}"
 socket = "{socket}"
 max_flows = {max_flows}
 handshake_slot_shift = {slot_shift}
+mode = "{mode}"
 
 [secrets]
 current = "6c6162206f6e6c792c206e6f74207365"
@@ -376,6 +395,10 @@ grpc = "{grpc}"
         socket = socket(host).display(),
         max_flows = options.max_flows,
         slot_shift = options.slot_shift,
+        mode = match options.mode {
+            Mode::LateBinding => "late-binding",
+            Mode::Accept => "accept",
+        },
     );
     text += &if let Some(membership) = &options.membership {
         membership.clone()

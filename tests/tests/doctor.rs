@@ -13,9 +13,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use ringsteer::ring::{Epoch, Ring};
+use ringsteer::{
+    config::Mode,
+    ring::{Epoch, Ring},
+};
 use ringsteer_tests::{
     fleet::{self, Fleet, Options as FleetOptions},
+    kernel::older,
     lab::{Family, Host, INTERFACE, Lab, xdp_pass},
     probe::{self, Options, Probe},
 };
@@ -52,14 +56,18 @@ struct Report {
 }
 
 fn examine(host: &Host, arguments: &[&str]) -> Result<Report> {
-    let output = run(host, &[&["-o", "json"], arguments].concat())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let report: Value = serde_json::from_slice(&output.stdout).with_context(|| format!("no report, but: {said}"))?;
-    let findings = report["findings"].as_array().context("no findings")?.clone();
-    Ok(Report { code: output.status.code().context("killed")?, findings })
+    Report::of(&run(host, &[&["-o", "json"], arguments].concat())?)
 }
 
 impl Report {
+    fn of(output: &Output) -> Result<Self> {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let report: Value =
+            serde_json::from_slice(&output.stdout).with_context(|| format!("no report, but: {said}"))?;
+        let findings = report["findings"].as_array().context("no findings")?.clone();
+        Ok(Self { code: output.status.code().context("killed")?, findings })
+    }
+
     /// What is not as it must be: check and outcome, each pair once. Whether something keeps this machine's clock is
     /// the machine's affair.
     fn complaints(&self) -> Vec<(&str, &str)> {
@@ -417,5 +425,32 @@ fn without_privileges() -> Result<()> {
     let outcome = |check: &str| findings.iter().find(|one| one["check"] == check).map(|one| one["outcome"].clone());
     ensure!(outcome("firewall") == Some("unchecked".into()), "{report:#}");
     ensure!(outcome("forwarding") == Some("ok".into()), "{report:#}");
+    Ok(())
+}
+
+/// With `mode = "accept"` a kernel before 6.8 is good enough, and nothing else is missed; without it the doctor names it.
+#[test]
+fn an_older_kernel_is_good_enough_to_accept() -> Result<()> {
+    let lab = Lab::builder().nodes(2).clients(1).build()?;
+    let _fleet = Fleet::start(&lab, &FleetOptions::in_mode(Family::V4, Mode::Accept))?;
+    let host = lab.node(0);
+    configure(host)?;
+    let examine = |mode: Option<&str>| -> Result<Report> {
+        let mut doctor = fleet::command(host, "doctor")?;
+        doctor.args(["-o", "json"]).envs(mode.map(|mode| ("RINGSTEER_NODE_MODE", mode)));
+        let mut doctor = older::command(doctor, &host.run_dir().join("types"))?;
+        let output = host.run(|| doctor.output().context("cannot run ringsteer"))?;
+        Report::of(&output)
+    };
+    let deadline = Instant::now() + READY;
+    loop {
+        let report = examine(None)?;
+        if report.complaints().is_empty() && report.code == 0 {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "{}", report.show());
+    }
+    let report = examine(Some("late-binding"))?;
+    ensure!(report.mend("kernel-types")?.contains("set `mode = \"accept\"`"), "{}", report.show());
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use ringsteer::ring::Ring;
+use ringsteer::{config::Mode, ring::Ring};
 use ringsteer_tests::{
     client::{Dial, Login, Message, Shape, open},
     demo::{
@@ -20,15 +20,13 @@ use ringsteer_tests::{
     },
     fleet::{Fleet, Options},
     lab::{Family, Lab},
-    on_each_family,
+    on_each_family, on_each_family_and_in_each_mode,
     rounds::owned_by,
     status::has,
 };
 
-on_each_family!(
-    talking_users_follow_the_ring_and_notice_nothing,
-    all_gateways_are_restarted_one_after_another_and_nobody_notices
-);
+on_each_family!(all_gateways_are_restarted_one_after_another_and_nobody_notices);
+on_each_family_and_in_each_mode!(talking_users_follow_the_ring_and_notice_nothing);
 
 const NODES: usize = 3;
 const USERS: usize = 60;
@@ -57,9 +55,9 @@ async fn talk(websocket: SocketAddr, user: String, talking: Arc<AtomicBool>, sai
     Ok(messages)
 }
 
-fn talking_users_follow_the_ring_and_notice_nothing(family: Family) -> Result<()> {
+fn talking_users_follow_the_ring_and_notice_nothing(family: Family, mode: Mode) -> Result<()> {
     let lab = Lab::builder().nodes(NODES).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &Options { ring_file: true, ..Options::all(family) })?;
+    let fleet = Fleet::start(&lab, &Options { ring_file: true, ..Options::in_mode(family, mode) })?;
     let (talking, said) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
     let users: Vec<String> = (0..USERS).map(|index| format!("talker-{index}")).collect();
     let talkers = users

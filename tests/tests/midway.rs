@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use ringsteer::config::Mode;
 use ringsteer_tests::{
     client::{Dial, Login, Message, Shape, open},
     fleet::{Fleet, Options},
@@ -22,7 +23,7 @@ use ringsteer_tests::{
         rough::{RoughLink, Roughness},
         temper::{self, Temper},
     },
-    on_each_family,
+    on_each_family, on_each_family_and_in_each_mode,
     rounds::Rounds,
     seed,
 };
@@ -31,8 +32,8 @@ on_each_family!(
     half_of_anything_arrives_whole,
     closed_windows_and_full_queues_move,
     what_nobody_has_acknowledged_is_sent_by_the_next_owner,
-    every_temper_talks_over_a_rough_link_while_the_ring_changes,
 );
+on_each_family_and_in_each_mode!(every_temper_talks_over_a_rough_link_while_the_ring_changes);
 
 const NODES: usize = 3;
 
@@ -263,8 +264,8 @@ fn another(node: usize, random: &mut fastrand::Rng) -> usize {
     (node + random.usize(1..NODES)) % NODES
 }
 
-fn start(lab: &Lab, family: Family) -> Result<Fleet<'_>> {
-    Fleet::start(lab, &Options { ring_file: true, ..Options::all(family) })
+fn start(lab: &Lab, family: Family, mode: Mode) -> Result<Fleet<'_>> {
+    Fleet::start(lab, &Options { ring_file: true, ..Options::in_mode(family, mode) })
 }
 
 /// The tempers that matter to a move: they decide what travels.
@@ -275,7 +276,7 @@ fn tempers() -> impl Iterator<Item = &'static Temper> {
 fn half_of_anything_arrives_whole(family: Family) -> Result<()> {
     let mut random = fastrand::Rng::with_seed(seed::from_environment());
     let lab = Lab::builder().nodes(NODES).clients(1).build()?;
-    let fleet = start(&lab, family)?;
+    let fleet = start(&lab, family, Mode::LateBinding)?;
     let mut rounds = Rounds::of(&fleet);
     let mut node = 0;
     rounds.send_to(&[node], &[])?;
@@ -333,7 +334,7 @@ fn closed_windows_and_full_queues_move(family: Family) -> Result<()> {
     for host in lab.nodes().iter().chain([host]) {
         host.set_sysctls(&[("net/ipv4/tcp_rmem", "4096 65536 131072"), ("net/ipv4/tcp_wmem", "4096 65536 131072")])?;
     }
-    let fleet = start(&lab, family)?;
+    let fleet = start(&lab, family, Mode::LateBinding)?;
     let mut rounds = Rounds::of(&fleet);
     let mut node = 0;
     rounds.send_to(&[node], &[])?;
@@ -390,7 +391,7 @@ fn what_nobody_has_acknowledged_is_sent_by_the_next_owner(family: Family) -> Res
     let seed = seed::from_environment();
     let mut random = fastrand::Rng::with_seed(seed);
     let lab = Lab::builder().nodes(NODES).clients(1).build()?;
-    let fleet = start(&lab, family)?;
+    let fleet = start(&lab, family, Mode::LateBinding)?;
     let mut rounds = Rounds::of(&fleet);
     let mut node = 0;
     rounds.send_to(&[node], &[])?;
@@ -448,11 +449,11 @@ async fn talk(
     connection.close().await.with_context(|| format!("{user} says goodbye"))
 }
 
-fn every_temper_talks_over_a_rough_link_while_the_ring_changes(family: Family) -> Result<()> {
+fn every_temper_talks_over_a_rough_link_while_the_ring_changes(family: Family, mode: Mode) -> Result<()> {
     let seed = seed::from_environment();
     let mut random = fastrand::Rng::with_seed(seed);
     let lab = Lab::builder().nodes(NODES).clients(temper::ALL.len()).build()?;
-    let fleet = start(&lab, family)?;
+    let fleet = start(&lab, family, mode)?;
     let mut rounds = Rounds::of(&fleet);
     let mut node = 0;
     rounds.send_to(&[node], &[])?;

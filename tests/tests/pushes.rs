@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use ringsteer::ring::{Epoch, MemberState, Ring};
+use ringsteer::{
+    config::Mode,
+    ring::{Epoch, MemberState, Ring},
+};
 use ringsteer_openim_rpc::{
     Caller,
     msggateway::{OnlineBatchPushOneMsgReq, SingleMsgToUserResults, msg_gateway_client::MsgGatewayClient},
@@ -19,7 +22,7 @@ use ringsteer_tests::{
     client::{Connection, Dial, Login, Message, Push, Shape, open},
     fleet::{self, DIRECT_PUSH_PORT, Fleet, Options, PUSH_TOKEN, RPC_PORT},
     lab::{Family, Lab, Process},
-    on_each_family,
+    on_each_family_and_in_each_mode,
     scrape::Scrape,
     status::follows,
 };
@@ -31,7 +34,7 @@ use tokio::{
     time::timeout,
 };
 
-on_each_family!(every_way_of_pushing_reaches_the_user_and_the_webhook_only_who_is_offline);
+on_each_family_and_in_each_mode!(every_way_of_pushing_reaches_the_user_and_the_webhook_only_who_is_offline);
 
 const NODES: usize = 4;
 
@@ -158,9 +161,9 @@ webhook_url = "http://{}/offline"
     Ok(front)
 }
 
-fn every_way_of_pushing_reaches_the_user_and_the_webhook_only_who_is_offline(family: Family) -> Result<()> {
+fn every_way_of_pushing_reaches_the_user_and_the_webhook_only_who_is_offline(family: Family, mode: Mode) -> Result<()> {
     let lab = Lab::builder().nodes(NODES).clients(1).build()?;
-    let fleet = Fleet::start(&lab, &Options { ring_file: true, ..Options::all(family) })?;
+    let fleet = Fleet::start(&lab, &Options { ring_file: true, ..Options::in_mode(family, mode) })?;
     let here = lab.pusher().address(family);
     let (tell, mut told) = mpsc::unbounded_channel();
     let listening = lab.pusher().spawn(webhook(SocketAddr::new(here, WEBHOOK_PORT), tell))?;
@@ -257,7 +260,7 @@ fn every_way_of_pushing_reaches_the_user_and_the_webhook_only_who_is_offline(fam
             anyhow::Ok(expected)
         })?;
         users.iter_mut().for_each(|user| user.expected.extend(expected.iter().cloned()));
-        if round == "one ring" {
+        if round == "one ring" && mode == Mode::LateBinding {
             // The kernel has brought each batch of the front to its owner itself: three messages, one of them twice.
             let figures = Scrape::of(lab.pusher(), FRONT_METRICS_PORT)?;
             let answers =

@@ -4,6 +4,7 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use ringsteer::config::Mode;
 use ringsteer_tests::{
     client::{Login, Shape},
     fleet::{Fleet, Options as FleetOptions},
@@ -11,7 +12,7 @@ use ringsteer_tests::{
         Family, Host, Lab,
         rough::{RoughLink, Roughness},
     },
-    on_each_family,
+    on_each_family, on_each_family_and_in_each_mode,
     probe::{Options, Outcome, Probe, request},
     scrape::{GATEWAY, Scrape},
     seed,
@@ -19,11 +20,13 @@ use ringsteer_tests::{
 
 on_each_family!(
     clients_of_every_temper_reach_their_owner_and_talk,
+    a_reused_four_tuple_serves_the_new_user,
+    an_idle_handshake_ends_cleanly,
+);
+on_each_family_and_in_each_mode!(
     a_request_split_at_any_byte_ends_at_its_owner,
     a_rough_link_only_delays,
     every_sdk_is_let_in_by_its_owner,
-    a_reused_four_tuple_serves_the_new_user,
-    an_idle_handshake_ends_cleanly,
 );
 
 fn lab() -> Result<Lab> {
@@ -82,9 +85,9 @@ fn of_all_gateways(lab: &Lab, name: &str) -> Result<f64> {
 
 /// A request cut into two segments anywhere. Where the kernel saw no key the 4-tuple decided, mostly for another node than
 /// the owner; the connection goes to the owner before it is answered, with the request and a first message behind it.
-fn a_request_split_at_any_byte_ends_at_its_owner(family: Family) -> Result<()> {
+fn a_request_split_at_any_byte_ends_at_its_owner(family: Family, mode: Mode) -> Result<()> {
     let lab = lab()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
+    let fleet = Fleet::start(&lab, &FleetOptions::in_mode(family, mode))?;
     fleet.wait_for_links()?;
     let address = fleet.websocket();
     let whole = request("split-user");
@@ -118,10 +121,10 @@ fn a_request_split_at_any_byte_ends_at_its_owner(family: Family) -> Result<()> {
 
 /// Segments lost, doubled and reordered on the way, in both directions, during the handshake and after it. The requests
 /// span several segments, so that later ones overtake the first.
-fn a_rough_link_only_delays(family: Family) -> Result<()> {
+fn a_rough_link_only_delays(family: Family, mode: Mode) -> Result<()> {
     let seed = seed::from_environment();
     let lab = lab()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
+    let fleet = Fleet::start(&lab, &FleetOptions::in_mode(family, mode))?;
     let address = fleet.websocket();
     let client = lab.client(0);
     let link = RoughLink::between(&lab, client, Roughness::BAD, Roughness::BAD, seed)?;
@@ -148,9 +151,9 @@ fn a_rough_link_only_delays(family: Family) -> Result<()> {
 }
 
 /// The requests of the SDKs as they stand on the wire, each from a user whose id needs escaping.
-fn every_sdk_is_let_in_by_its_owner(family: Family) -> Result<()> {
+fn every_sdk_is_let_in_by_its_owner(family: Family, mode: Mode) -> Result<()> {
     let lab = lab()?;
-    let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
+    let fleet = Fleet::start(&lab, &FleetOptions::in_mode(family, mode))?;
     let address = fleet.websocket();
     lab.client(0).run(|| {
         for shape in [Shape::Native, Shape::NativeNewest, Shape::Wasm, Shape::Js] {

@@ -49,6 +49,11 @@ counters! {
     bound_by_key,
     /// First segment without a readable key, bound by its 4-tuple.
     bound_by_tuple,
+    /// SYN given to the node whose stack answers it, in mode "accept".
+    syn_passed_on,
+    /// Segment that came before the flow of its connection was made, given to the node that its SYN went to, in mode
+    /// "accept".
+    passed_by_tuple,
     /// Of those bound, on a 4-tuple that an older connection had left behind.
     rebound,
     /// Packet of a flow held by another node, sent through the tunnel.

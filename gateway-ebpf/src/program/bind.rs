@@ -178,7 +178,7 @@ fn read_key(ctx: &XdpContext, service: &Service, segment: &Segment) -> Key {
 
 /// Where a connection without a readable key goes: anywhere, but the same for each of its segments.
 #[inline(always)]
-fn tuple_hash<F: Family>(segment: &Segment) -> u32 {
+pub fn tuple_hash<F: Family>(segment: &Segment) -> u32 {
     let mut register = crc32::START;
     for byte in F::entropy(F::narrow(&segment.client)).to_ne_bytes() {
         register = crc32::step(register, byte);
@@ -191,7 +191,7 @@ fn tuple_hash<F: Family>(segment: &Segment) -> u32 {
 
 /// Whether this node has a socket for the segment read last, listeners apart.
 #[inline(never)]
-fn has_socket<F: Lookup>(ctx: &XdpContext) -> bool {
+pub fn has_socket<F: Lookup>(ctx: &XdpContext) -> bool {
     /// TCP_LISTEN, from the kernel's `net/tcp_states.h`.
     const LISTEN: u32 = 10;
     let Some(scratch) = maps::scratch() else { return false };

@@ -6,6 +6,7 @@
 //!
 //! * [`steer`]: what kind of packet it is, and the established flow, the hot path;
 //! * [`extension`]: what hides its ports behind IPv6 extension headers;
+//! * [`accept`]: where connections go that their node accepts itself, in that mode;
 //! * [`handshake`]: SYN in, SYN+ACK with a cookie out; RST where one is due;
 //! * [`bind`]: the first segment, from cookie ([`proof`]) over key ([`scan`]) and ring ([`owner`]) to a flow;
 //! * [`forward`]: into the tunnel ([`next_hop`]) or up to this node's TCP stack;
@@ -22,6 +23,7 @@
 // The macros of aya make public items without documentation.
 #![allow(missing_docs)]
 
+mod accept;
 mod admit;
 mod bind;
 mod clock;

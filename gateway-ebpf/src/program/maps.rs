@@ -2,14 +2,14 @@
 
 use aya_ebpf::{
     bindings::bpf_fib_lookup,
-    btf_maps::{Array, ArrayOfMaps, HashMap, PerCpuArray},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray},
     macros::{btf_map, map},
     maps::RingBuf,
 };
 use ringsteer_ebpf::{
     key::Window,
     layout::{
-        flow::{DEFAULT_MAX_FLOWS, Flow, FlowKey},
+        flow::{DEFAULT_MAX_FLOWS, Flow, FlowKey, MAX_DIALLING},
         moves::{HELD_FRAMES_BYTES, MAX_MOVES, Move, Moving},
         node::{MAX_NODES, Node, NodeAddress, NodeNumber, ThisNode},
         ring::Ring,
@@ -88,6 +88,11 @@ static SERVICE_HINTS_6: PerCpuArray<ServiceHint<Words>, SERVICE_HINT_SLOTS> = Pe
 /// A power of two.
 pub const SERVICE_HINT_SLOTS: usize = 16;
 
+/// In mode "accept": where the SYNs of connections went that have no flow yet. When it is full, new ones take the places
+/// of old ones: a flood of SYNs costs no more than that. One entry in the other mode. Not pinned.
+#[btf_map(name = "dialling")]
+pub static DIALLING: LruHashMap<FlowKey, Dialling, MAX_DIALLING> = LruHashMap::new();
+
 /// Room to work in, beyond the 512 bytes of stack. Not pinned.
 #[btf_map(name = "scratch")]
 pub static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
@@ -116,6 +121,17 @@ pub struct NextHop {
 pub struct Headers6 {
     /// Words as in memory.
     pub headers: [u32; 15],
+}
+
+/// See [`DIALLING`].
+#[repr(C)]
+pub struct Dialling {
+    /// When the last SYN was seen, in nanoseconds since boot.
+    pub seen_ns: u64,
+    /// Where it went.
+    pub node: u32,
+    /// No padding the compiler chose.
+    pub unused: u32,
 }
 
 /// The number of the service at an address and port; both as bytes in memory.

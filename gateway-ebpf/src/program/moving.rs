@@ -22,7 +22,7 @@ use ringsteer_ebpf::{
 };
 
 use crate::{
-    Verdict, clock, forward, icmp,
+    Verdict, accept, clock, forward, icmp,
     maps::{HELD_FRAMES, MOVES, MOVING, count},
     packet::{self, IP_AT, at, within},
     steer::{flow_key, service_at},
@@ -117,7 +117,7 @@ fn about<F: Family>(ctx: &XdpContext, ip_at: usize) -> Option<About> {
         let tcp = at::<Tcp>(ctx, l4_at)?;
         // SAFETY: `at` has checked that the header is inside the packet.
         let tcp = unsafe { &*tcp };
-        let marked = tcp.offset_reserved & ADMISSION_MARK != 0;
+        let marked = !accept::is_on() && tcp.offset_reserved & ADMISSION_MARK != 0;
         let begins = if marked { u32::from_be(tcp.acknowledgement) } else { 0 };
         let service = service_at::<F>(F::destination(ip), ports.destination)?;
         return Some(About { key: flow_key::<F>(F::source(ip), ports.source, service.service as u16), begins });

@@ -14,7 +14,7 @@ use ringsteer_ebpf::{
 };
 
 use crate::{
-    Verdict, bind, clock, extension, forward, handshake, icmp,
+    Verdict, accept, bind, clock, extension, forward, handshake, icmp,
     maps::{self, FLOWS, Hinted, SERVICE_HINT_SLOTS, ServiceHint, counted},
     moving,
     packet::{IP_AT, Segment, at, l4_at},
@@ -170,12 +170,18 @@ fn segment<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
     let length = F::length(ip);
     let opening = flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
     let Some(flow) = FLOWS.get_ptr_mut(key) else {
+        if accept::is_on() {
+            return Ok(accept::without_flow::<F>(ctx, key, opening as u32));
+        }
         let Some(service) = service_at::<F>(address, port) else { return not_ours() };
         return Ok(if opening { handshake::answer::<F>(ctx, service) } else { unknown::<F>(ctx, service, key) });
     };
     // SAFETY: the entry stays mapped for the program's run. Two CPUs write the same flow at once only if its packets
     // are spread over queues; each field is then one of the values written, which is good enough for all of them.
     let flow = unsafe { &mut *flow };
+    if opening && accept::is_on() {
+        return Ok(accept::dialled_anew::<F>(ctx, key, flow.node));
+    }
     if opening {
         // The client's, dialling anew from the same port, or anybody's: a cookie costs nothing, and the flow stays as
         // it is until a segment proves that there is a new connection.
@@ -183,7 +189,7 @@ fn segment<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
         let Some(service) = service_at::<F>(address, port) else { return not_ours() };
         return Ok(handshake::answer::<F>(ctx, service));
     }
-    if flow.syn_slot != 0 && acknowledgement != flow.first_ack {
+    if !accept::is_on() && flow.syn_slot != 0 && acknowledgement != flow.first_ack {
         if clock::slot().wrapping_sub(flow.syn_slot) > COOKIE_LIFE_SLOTS {
             flow.syn_slot = 0;
         } else if let Some(service) = service_at::<F>(address, port) {
@@ -204,7 +210,7 @@ fn segment<F: Hinted + Lookup>(ctx: &XdpContext, ip: &F::Header) -> Verdict {
     flow.bytes += length as u64;
     flow.last_ack = acknowledgement;
     // One that has moved has a socket: its segments are not for admission, even if the client has not heard the owner yet.
-    if acknowledgement == flow.first_ack && flow.moved == 0 {
+    if !accept::is_on() && acknowledgement == flow.first_ack && flow.moved == 0 {
         forward::mark::<F>(ctx);
     }
     match forward::to::<F>(ctx, flow.node, now_ns) {

@@ -44,6 +44,10 @@ counters! {
     packets_released,
     /// Holds that nothing followed.
     holds_forgotten,
+    /// Connections accepted here, in mode "accept", of which no other member was told because there was too much to tell.
+    accepted_untold,
+    /// Connections for which there was no room in the flow table, in mode "accept".
+    flow_table_full,
 }
 
 /// One of them.

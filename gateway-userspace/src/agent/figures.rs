@@ -176,6 +176,16 @@ impl Agent {
             "Connections that were held and then neither moved nor released in time",
             counts.holds_forgotten,
         );
+        figures.counter(
+            "accepted_untold",
+            "Connections accepted here (mode \"accept\") of which no other node was told, for want of room",
+            counts.accepted_untold,
+        );
+        figures.counter(
+            "flow_table_full",
+            "Connections (mode \"accept\") for which there was no room in the flow table",
+            counts.flow_table_full,
+        );
         figures.gauge(
             "moves_untold",
             "Connections that have moved and not every node knows of it",

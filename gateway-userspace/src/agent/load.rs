@@ -7,7 +7,7 @@ use clap::Parser;
 use tracing::info;
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Mode},
     dataplane::{Dataplane, Settings},
 };
 
@@ -48,6 +48,7 @@ pub(super) fn settings(config: &Config, object: Option<PathBuf>) -> Settings {
         pin_dir: config.node.pin_dir.clone(),
         max_flows: config.node.max_flows,
         slot_shift: config.node.handshake_slot_shift,
+        accept: config.node.mode == Mode::Accept,
         object,
     }
 }

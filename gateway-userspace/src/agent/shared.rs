@@ -167,6 +167,11 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// CLOCK_TAI in milliseconds: what nodes have in common.
+pub(super) fn tai_ms() -> u64 {
+    clock_gettime(ClockId::CLOCK_TAI).map_or(0, |now| now.tv_sec() as u64 * 1000 + now.tv_nsec() as u64 / 1_000_000)
+}
+
 /// CLOCK_MONOTONIC in nanoseconds: what the programs time flows by.
 pub(super) fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)

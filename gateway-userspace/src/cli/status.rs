@@ -17,6 +17,7 @@ use super::{
     pinned::Pinned,
 };
 use crate::{
+    config::Mode,
     control::{self, GatewayReport, PeerStatus, Readiness, RingStatus, Stats, Status},
     peer::agreement::Standing,
     ring::Epoch,
@@ -249,14 +250,20 @@ impl Report {
     }
 
     fn kernel(&self) -> Vec<(&'static str, String)> {
-        let Status { interfaces, programs, flows, max_flows, pin_dir, counters, .. } = &self.status;
+        let Status { mode, interfaces, programs, flows, max_flows, pin_dir, counters, .. } = &self.status;
+        let mode = match mode {
+            Mode::LateBinding => "late-binding: the owner is chosen at the first data, before there is a socket",
+            Mode::Accept => {
+                "accept: a node chosen by addresses accepts, and its gateway hands the connection to the owner"
+            }
+        };
         let interfaces = interfaces.iter().map(|one| {
             let mode = format!("{:?}", one.xdp_mode).to_lowercase();
             ("interface", format!("{}, XDP {mode}", one.name))
         });
         let programs = programs.iter().map(|one| ("program", format!("{}, id {}, tag {}", one.name, one.id, one.tag)));
         let rest = table_and_drops(pin_dir, *flows, *max_flows, counters);
-        interfaces.chain(programs).chain(rest).collect()
+        [("mode", mode.to_owned())].into_iter().chain(interfaces).chain(programs).chain(rest).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use toml::Spanned;
 
 use super::{
     Config, DEFAULT_MSG_PATH, DEFAULT_PIN_DIR, DEFAULT_SOCKET, Front, Gateway, MAX_MESSAGE_BYTES, MAX_MSG_BYTES,
-    MAX_NAME, MAX_SOCKET_PATH, Membership, Metrics, Msg, Network, Node, OpenIm, Parameter, Peers, Problem, Push,
+    MAX_NAME, MAX_SOCKET_PATH, Membership, Metrics, Mode, Msg, Network, Node, OpenIm, Parameter, Peers, Problem, Push,
     Secret, SecretSource, Serve, Service, Webhook, file, service,
 };
 use crate::push::token::Token;
@@ -49,7 +49,7 @@ pub(super) fn config(file: file::File) -> Checked<Config> {
         return Err(Located { problem: Problem::NoNodeAddress, span: None });
     }
     let (current, previous) = secrets(file.secrets)?;
-    let services = services(file.services)?;
+    let services = services(file.services, node.mode)?;
     Ok(Config {
         node,
         membership,
@@ -111,6 +111,7 @@ fn node(file: file::Node, bare_names: bool) -> Checked<Node> {
         tunnel_port: number("tunnel_port", file.tunnel_port, 6080, 1, u16::MAX)?,
         // The upper limit is some 8 GB of kernel memory: beyond it the mistake is more likely than the wish.
         max_flows: number("max_flows", file.max_flows, DEFAULT_MAX_FLOWS, 1, 1 << 26)?,
+        mode: file.mode,
         xdp_mode: file.xdp_mode,
         flow_idle_s: number("flow_idle_s", file.flow_idle_s, 8000, 1, u32::MAX)?,
         handshake_slot_shift: number("handshake_slot_shift", file.handshake_slot_shift, 36, 28, 40)?,
@@ -214,7 +215,7 @@ pub(super) fn ring(table: Spanned<file::Ring>) -> Checked<Ring> {
     })
 }
 
-fn services(list: Vec<file::Service>) -> Checked<Vec<Service>> {
+fn services(list: Vec<file::Service>, mode: Mode) -> Checked<Vec<Service>> {
     if let Some(beyond) = list.get(MAX_SERVICES) {
         return Err(Located { problem: Problem::TooManyServices(list.len()), span: Some(beyond.name.span()) });
     }
@@ -237,6 +238,9 @@ fn services(list: Vec<file::Service>) -> Checked<Vec<Service>> {
             let parameter = service.parameter.map(|name| located(name, Parameter::try_from)).transpose()?;
             if service.serve != Serve::None && parameter.is_none() {
                 return Err(Located { problem: Problem::ServedWithoutParameter(name), span: Some(name_span) });
+            }
+            if mode == Mode::Accept && service.serve == Serve::None {
+                return Err(Located { problem: Problem::AcceptedByNobody(name), span: Some(name_span) });
             }
             Ok(Service { name, address, parameter, serve: service.serve })
         })

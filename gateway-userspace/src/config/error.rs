@@ -295,6 +295,12 @@ pub enum Problem {
          websockets, `recvID` for pushes"
     )]
     ServedWithoutParameter(String),
+    /// Connections of it could not be handed over.
+    #[error(
+        "the service `{0}` is served by somebody else, and with `mode = \"accept\"` only ringsteer's own gateway can hand \
+         its connections to their owners; give it a `serve`, or use `mode = \"late-binding\"`"
+    )]
+    AcceptedByNobody(String),
 }
 
 // === impl ConfigError ===

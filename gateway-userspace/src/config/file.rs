@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, de::IgnoredAny};
 use toml::Spanned;
 
-use super::{FsyncPolicy, GrpcAuth, KubernetesMode, Serve, XdpMode};
+use super::{FsyncPolicy, GrpcAuth, KubernetesMode, Mode, Serve, XdpMode};
 use crate::{
     push::OnlineRule,
     ring::{Algorithm, MemberState},
@@ -85,6 +85,8 @@ pub(super) struct Node {
     pub(super) socket: Option<Spanned<PathBuf>>,
     pub(super) tunnel_port: Option<Spanned<i64>>,
     pub(super) max_flows: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub(super) mode: Mode,
     #[serde(default)]
     pub(super) xdp_mode: XdpMode,
     pub(super) flow_idle_s: Option<Spanned<i64>>,

@@ -133,6 +133,8 @@ pub struct Node {
     pub tunnel_port: u16,
     /// Flows the table holds.
     pub max_flows: u32,
+    /// How connections come to their owners; the same on all nodes.
+    pub mode: Mode,
     /// How `steer` is attached.
     pub xdp_mode: XdpMode,
     /// Seconds without a packet after which a flow is forgotten. The default lies just above Linux' keepalive, which
@@ -142,6 +144,17 @@ pub struct Node {
     /// slot and at most two to send its first bytes after the handshake. Must be the same on all nodes: they check
     /// each other's cookies.
     pub handshake_slot_shift: u8,
+}
+
+/// How connections come to their owners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// The edge makes the handshake, and the owner's kernel makes the socket of the first segment. Takes Linux 6.8.
+    #[default]
+    LateBinding,
+    /// The node that client address and port hash to accepts the connection, and its gateway hands it to the owner.
+    Accept,
 }
 
 /// How `steer` is attached to an interface.

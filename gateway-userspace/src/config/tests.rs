@@ -70,6 +70,7 @@ fn the_smallest_file_has_the_defaults() {
         socket,
         tunnel_port,
         max_flows,
+        mode,
         xdp_mode,
         flow_idle_s,
         handshake_slot_shift,
@@ -79,6 +80,7 @@ fn the_smallest_file_has_the_defaults() {
     assert_eq!(pin_dir, Path::new("/sys/fs/bpf/ringsteer"));
     assert_eq!(socket, Path::new("/run/ringsteer/agent.sock"));
     assert_eq!((tunnel_port, max_flows, xdp_mode), (6080, 1_048_576, XdpMode::Auto));
+    assert_eq!(mode, Mode::LateBinding);
     assert_eq!((flow_idle_s, handshake_slot_shift), (8000, 36));
     assert_eq!(config.gateway.max_message_bytes, 51_200);
 
@@ -110,6 +112,7 @@ fn every_key_is_heard() {
         socket = "/tmp/agent.sock"
         tunnel_port = 6081
         max_flows = 1024
+        mode = "late-binding"
         xdp_mode = "generic"
         flow_idle_s = 60
         handshake_slot_shift = 30
@@ -164,6 +167,7 @@ fn every_key_is_heard() {
         socket: "/tmp/agent.sock".into(),
         tunnel_port: 6081,
         max_flows: 1024,
+        mode: Mode::LateBinding,
         xdp_mode: XdpMode::Generic,
         flow_idle_s: 60,
         handshake_slot_shift: 30,
@@ -225,6 +229,11 @@ fn the_shape_of_the_file() {
         "interfaces",
         "xdp_mode = \"fast\"\ninterfaces",
         "line 4: unknown variant `fast`, expected one of `auto`, `native`, `generic`",
+    );
+    refused(
+        "interfaces",
+        "mode = \"late\"\ninterfaces",
+        "line 4: unknown variant `late`, expected `late-binding` or `accept`",
     );
     refused("[ring]", "[ring", "line 9: unclosed table, expected `]`");
 }

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::{Serve, Service},
+    config::{Mode, Serve, Service},
     peer::agreement::Tally,
     ring::{Algorithm, Epoch, Identity, MAX_IDENTITY, Member, MemberNumber, MemberState, Ring, fixtures},
 };
@@ -75,6 +75,7 @@ fn some_status() -> Status {
         source: SourceStatus { name: "file".into(), trouble: None, trouble_s: 0, troubles: 0, rings: 1 },
         peers: Tally { agrees: 1, ..Tally::default() },
         gateways: vec![],
+        mode: Mode::default(),
         pin_dir: "/sys/fs/bpf/ringsteer".into(),
         interfaces: vec![InterfaceStatus { name: "veth0".into(), xdp_mode: AttachedMode::Native }],
         programs: vec![ProgramStatus { name: "steer".into(), id: 7, tag: "0123456789abcdef".into() }],

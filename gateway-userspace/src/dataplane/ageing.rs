@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use ringsteer_ebpf::layout::flow::{CLOSING_LINGER_S, Flow};
+use ringsteer_ebpf::layout::flow::{CLOSING_LINGER_S, Flow, UNUSED_LIFE_S};
 
-/// Whether a flow is over at `now_ns` (nanoseconds since boot): closed and silent for the linger time, or silent for
-/// `idle`.
+/// Whether a flow is over at `now_ns` (nanoseconds since boot): closed and silent for the linger time, never used and
+/// there for a moment, or silent for `idle`.
 pub fn is_over(flow: &Flow, now_ns: u64, idle: Duration) -> bool {
     let silent = Duration::from_nanos(now_ns.saturating_sub(flow.last_seen_ns));
-    let allowed = if flow.closing != 0 { Duration::from_secs(CLOSING_LINGER_S.into()) } else { idle };
+    let allowed = match flow {
+        Flow { closing: 1.., .. } => Duration::from_secs(CLOSING_LINGER_S.into()),
+        Flow { packets: 0, .. } => Duration::from_secs(UNUSED_LIFE_S.into()),
+        _ => idle,
+    };
     silent >= allowed
 }
 
@@ -40,6 +44,10 @@ mod tests {
         assert!(is_over(&flow(2_000, 0), now_ns, idle));
         assert!(!is_over(&flow(9_990, 1), now_ns, idle));
         assert!(is_over(&flow(9_970, 1), now_ns, idle));
+        // One that an agent has made, and no packet has come for.
+        let unused = |last_seen_s| Flow { packets: 0, ..flow(last_seen_s, 0) };
+        assert!(!is_over(&unused(9_950), now_ns, idle));
+        assert!(is_over(&unused(9_940), now_ns, idle));
         // Seen by another CPU a moment after we read the clock.
         assert!(!is_over(&flow(10_001, 1), now_ns, idle));
     }

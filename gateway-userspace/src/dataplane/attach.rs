@@ -1,6 +1,6 @@
 //! Putting the programs onto interfaces, and a newer version in the place of an older one.
 //!
-//! Each interface has two pinned links, `steer-<mode>-<interface>` and `admit-<interface>`. A link that is pinned
+//! Each interface has two pinned links, `steer-<mode>-<interface>` and, but for mode "accept", `admit-<interface>`. A link that is pinned
 //! already gets the new program in one step (`BPF_LINK_UPDATE`): every packet is seen by the old one or the new one.
 
 use std::{
@@ -66,7 +66,7 @@ fn admit_pin(interface: &str) -> String {
 }
 
 impl Dataplane {
-    /// Attaches both programs to every interface, in the first of `modes` that works, and pins the links. Interfaces
+    /// Attaches the programs to every interface, in the first of `modes` that works, and pins the links. Interfaces
     /// that were attached before and are not named are let go.
     ///
     /// # Errors
@@ -79,14 +79,14 @@ impl Dataplane {
         let mut fresh: Vec<(FdLink, PathBuf)> = Vec::new();
         let mut attached = Vec::new();
         for interface in interfaces {
-            if let Some(mode) = self.replace(interface)? {
+            if let Some(mode) = self.replace(interface, &mut fresh)? {
                 attached.push(Attached { interface: interface.clone(), mode, replaced: true });
                 continue;
             }
             // `admit` first: from its first packet on, `steer` counts on it.
             let admit = self.attach_admit(interface)?;
             let (steer, mode) = self.attach_steer(interface, modes)?;
-            fresh.push((admit, self.pin_dir.join(admit_pin(interface))));
+            fresh.extend(admit);
             fresh.push((steer, self.pin_dir.join(steer_pin(interface, mode))));
             attached.push(Attached { interface: interface.clone(), mode, replaced: false });
         }
@@ -95,8 +95,13 @@ impl Dataplane {
             remove(&path)?;
             link.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
         }
-        let wanted: Vec<String> =
-            attached.iter().flat_map(|one| [steer_pin(&one.interface, one.mode), admit_pin(&one.interface)]).collect();
+        let wanted: Vec<String> = attached
+            .iter()
+            .flat_map(|one| {
+                let admit = self.admit.is_some().then(|| admit_pin(&one.interface));
+                [steer_pin(&one.interface, one.mode)].into_iter().chain(admit)
+            })
+            .collect();
         for path in link_pins(&self.pin_dir)? {
             if !wanted.iter().any(|name| path.ends_with(name)) {
                 remove(&path)?;
@@ -112,14 +117,19 @@ impl Dataplane {
     }
 
     /// Puts the new programs into the links of an earlier run on this interface. `None` if there are none, or if they
-    /// have outlived the interface they were made for.
-    fn replace(&mut self, interface: &str) -> Result<Option<Mode>> {
-        let Some(admit) = open(&self.pin_dir.join(admit_pin(interface)))? else { return Ok(None) };
+    /// have outlived the interface they were made for. An `admit` that was not there is attached and added to `fresh`.
+    fn replace(&mut self, interface: &str, fresh: &mut Vec<(FdLink, PathBuf)>) -> Result<Option<Mode>> {
         for mode in Mode::ALL {
             let Some(steer) = open(&self.pin_dir.join(steer_pin(interface, mode)))? else { continue };
-            let replaced = self.replace_admit(admit).and_then(|()| self.replace_steer(steer));
+            let replaced = self.replace_admit(interface).and_then(|admit| {
+                self.replace_steer(steer)?;
+                Ok(admit)
+            });
             return match replaced {
-                Ok(()) => Ok(Some(mode)),
+                Ok(admit) => {
+                    fresh.extend(admit);
+                    Ok(Some(mode))
+                }
                 Err(error) if outlived(&error) => Ok(None),
                 Err(error) => Err(error).with_context(|| format!("cannot replace the programs on {interface}")),
             };
@@ -135,23 +145,27 @@ impl Dataplane {
         Ok(())
     }
 
-    fn replace_admit(&mut self, link: FdLink) -> Result<()> {
-        let program = &mut self.admit;
+    /// The link of `admit` if it is a new one, with where it is to be pinned.
+    fn replace_admit(&mut self, interface: &str) -> Result<Option<(FdLink, PathBuf)>> {
+        let Some(program) = &mut self.admit else { return Ok(None) };
+        let Some(link) = open(&self.pin_dir.join(admit_pin(interface)))? else { return self.attach_admit(interface) };
         let id = program.attach_to_link(SchedClassifierLink::try_from(link)?)?;
         program.take_link(id)?;
-        Ok(())
+        Ok(None)
     }
 
-    fn attach_admit(&mut self, interface: &str) -> Result<FdLink> {
-        let program = &mut self.admit;
+    /// The link, and where it is to be pinned; none without the program.
+    fn attach_admit(&mut self, interface: &str) -> Result<Option<(FdLink, PathBuf)>> {
+        let Some(program) = &mut self.admit else { return Ok(None) };
         let attach = |program: &mut SchedClassifier| -> Result<FdLink> {
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
             let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
             Ok(program.take_link(id)?.try_into()?)
         };
-        attach(program)
+        let link = attach(program)
             .map_err(|error| no_interface(interface, error))
-            .with_context(|| format!("cannot attach `admit` to {interface}"))
+            .with_context(|| format!("cannot attach `admit` to {interface}"))?;
+        Ok(Some((link, self.pin_dir.join(admit_pin(interface)))))
     }
 
     fn attach_steer(&mut self, interface: &str, modes: &[Mode]) -> Result<(FdLink, Mode)> {

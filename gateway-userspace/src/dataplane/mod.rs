@@ -1,6 +1,6 @@
 //! The kernel side as userspace sees it; the only place that touches BPF.
 //!
-//! * [`object`]: the compiled programs, linked to this kernel's function;
+//! * [`object`]: the compiled programs, linked to this kernel's function where they call it;
 //! * [`kernel_types`]: what that linking looks up in the kernel's BTF;
 //! * [`programs`]: loading them, or finding them loaded, with the pinned maps of an earlier run adopted;
 //! * [`pins`]: the directory they are pinned in;

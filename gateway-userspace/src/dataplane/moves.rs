@@ -23,7 +23,7 @@ pub struct MoveMaps {
 
 /// An entry could not be made, because there are as many as there may be.
 #[derive(Debug, thiserror::Error)]
-#[error("as many connections are on the move as there is room for")]
+#[error("there are as many entries as there is room for")]
 pub struct Full;
 
 /// Change it only if it is still there (`include/uapi/linux/bpf.h`).
@@ -67,13 +67,7 @@ impl MoveMaps {
             self.moving.set(0, Moving { entries: 1 }, 0).context("cannot have the programs look for moves")?;
             self.looked_at = true;
         }
-        match self.moves.insert(key, entry, 0) {
-            Ok(()) => Ok(()),
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
-                Err(Full.into())
-            }
-            Err(error) => Err(error).context("cannot write a move"),
-        }
+        with_room(self.moves.insert(key, entry, 0)).context("cannot write a move")
     }
 
     /// Removes an entry, if it is there.
@@ -111,6 +105,22 @@ impl MoveMaps {
     /// If the kernel refuses.
     pub fn set_flow(&mut self, key: &FlowKey, flow: Flow) -> Result<()> {
         found(self.flows.insert(key, flow, BPF_EXIST)).context("cannot change a flow").map(drop)
+    }
+
+    /// Makes or changes it.
+    ///
+    /// # Errors
+    /// [`Full`], or if the kernel refuses.
+    pub fn put_flow(&mut self, key: &FlowKey, flow: Flow) -> Result<()> {
+        with_room(self.flows.insert(key, flow, 0)).context("cannot write a flow")
+    }
+}
+
+/// [`Full`], if that is why.
+fn with_room(result: Result<(), MapError>) -> Result<()> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::E2BIG) => Err(Full.into()),
+        other => Ok(other?),
     }
 }
 

@@ -28,11 +28,18 @@ const KERNEL_FUNCTION: u8 = 2 << 4;
 /// Length of an instruction.
 const INSTRUCTION: usize = 8;
 
-/// Turns the placeholder calls in `object` into calls of this kernel's `bpf_sk_assign_tcp_reqsk`.
+/// What helps where the kernel lacks the function.
+const REMEDY: &str = "without it the owner's kernel cannot make the sockets of connections that are bound late. Boot Linux 6.8 \
+                      or newer, or set `mode = \"accept\"` in `[node]`, on all nodes";
+
+/// Turns the placeholder calls in `object` into calls of this kernel's `bpf_sk_assign_tcp_reqsk`. Gives where the field
+/// stands that `admit` reads of a socket in TIME_WAIT.
 ///
 /// See [`ringsteer_ebpf::kfunc`] for why this is needed.
-pub fn link(object: &mut [u8], types: &KernelTypes) -> Result<()> {
-    let type_id = types.function(ASSIGN_REQSK_NAME)?;
+pub fn link(object: &mut [u8]) -> Result<u32> {
+    let types = KernelTypes::of_running_kernel()?;
+    let type_id = types.function(ASSIGN_REQSK_NAME).context(REMEDY)?;
+    let timewait_offset = types.field_offset("tcp_timewait_sock", "skc_tw_rcv_nxt")?;
     let elf = object::File::parse(&*object).context("the kernel programs are not an ELF object")?;
     let code: Vec<_> = elf
         .sections()
@@ -55,5 +62,5 @@ pub fn link(object: &mut [u8], types: &KernelTypes) -> Result<()> {
         linked > 0,
         "the kernel programs contain no call to {ASSIGN_REQSK_NAME}: this object was not built by `cargo xtask build-ebpf`"
     );
-    Ok(())
+    Ok(timewait_offset)
 }

@@ -9,7 +9,11 @@ use super::{
     },
     subject::{Member, Node, PrivateFile, Service, Subject},
 };
-use crate::{config::XdpMode, dataplane::maps::PINNED, ring::MemberNumber};
+use crate::{
+    config::{Mode, XdpMode},
+    dataplane::maps::PINNED,
+    ring::MemberNumber,
+};
 
 /// Node 1 of two, with one interface and one service.
 pub fn node() -> Node {
@@ -22,6 +26,7 @@ pub fn node() -> Node {
         identity: "gw-1.example:88".into(),
         address: None,
         interfaces: vec!["eth0".into()],
+        mode: Mode::LateBinding,
         xdp_mode: XdpMode::Auto,
         slot_shift: 36,
         peer_port: 6081,

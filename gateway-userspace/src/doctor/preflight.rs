@@ -13,7 +13,7 @@ use super::{
     subject::Node,
 };
 use crate::{
-    config::Config,
+    config::{Config, Mode},
     dataplane::privileges::{self, Capability},
 };
 
@@ -29,7 +29,8 @@ pub fn check(config: &Config) -> Result<()> {
          run it as root, or give it CAP_BPF and CAP_NET_ADMIN"
     );
     let is_there = |name: &str| nix::net::if_::if_nametoindex(name).is_ok();
-    decide(&host(&config.node.interfaces, is_there, &system::settings(settings::settings([].into_iter()))), write)
+    let found = system::settings(settings::settings([].into_iter()));
+    decide(&host(config.node.mode, &config.node.interfaces, is_there, &found), write)
 }
 
 /// Makes sure that the programs can find their way to other nodes, over the family of `own`, the address of this node.
@@ -60,9 +61,9 @@ fn write(setting: &Setting) -> io::Result<()> {
     fs::write(Path::new("/proc/sys").join(&setting.name), setting.value)
 }
 
-fn host(names: &[String], is_there: impl Fn(&str) -> bool, found: &Settings) -> Vec<Finding> {
+fn host(mode: Mode, names: &[String], is_there: impl Fn(&str) -> bool, found: &Settings) -> Vec<Finding> {
     let missing = names.iter().filter(|name| !is_there(name)).map(|name| interfaces::missing(name));
-    missing.chain([settings::syncookies(found)]).chain(settings::tcp_options(found)).collect()
+    missing.chain([settings::syncookies(found)]).chain(settings::tcp_options(mode, found)).collect()
 }
 
 /// Mends what can be mended by settings; refuses what is wrong otherwise, before anything is mended.
@@ -96,7 +97,7 @@ mod tests {
     use crate::doctor::fixtures::{healthy, node};
 
     fn all(settings: &Settings) -> Vec<Finding> {
-        let mut findings = host(&node().interfaces, |name| name == "eth0", settings);
+        let mut findings = host(Mode::LateBinding, &node().interfaces, |name| name == "eth0", settings);
         findings.extend(settings::forwarding(&node(), node().own_address().unwrap(), settings, &Ok(vec![])));
         findings
     }
@@ -129,7 +130,9 @@ mod tests {
         let mut settings = healthy().settings;
         settings.0.insert("net/ipv4/tcp_syncookies".into(), Ok("0".into()));
         let untouched = |_: &Setting| panic!("nothing may be changed");
-        let missing = decide(&host(&["eth7".into()], |_| false, &settings), untouched).unwrap_err().to_string();
+        let missing = decide(&host(Mode::LateBinding, &["eth7".into()], |_| false, &settings), untouched)
+            .unwrap_err()
+            .to_string();
         assert!(missing.starts_with("there is no interface `eth7` here. "), "{missing}");
         settings.0.insert("net/ipv4/tcp_sack".into(), Ok("0".into()));
         let sack = decide(&all(&settings), untouched).unwrap_err().to_string();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    config::{self, Config, Membership, XdpMode},
+    config::{self, Config, Membership, Mode, XdpMode},
     ring::{MemberNumber, Ring},
 };
 
@@ -30,6 +30,8 @@ pub struct Node {
     pub address: Option<IpAddr>,
     /// Where the programs run.
     pub interfaces: Vec<String>,
+    /// How connections come to their owners.
+    pub mode: Mode,
     /// How `steer` is to be attached.
     pub xdp_mode: XdpMode,
     /// log2 of the nanoseconds a cookie slot lasts.
@@ -81,6 +83,11 @@ impl Subject {
         Self { pin_dir: config::DEFAULT_PIN_DIR.into(), socket: config::DEFAULT_SOCKET.into(), node: None }
     }
 
+    /// How connections come to their owners.
+    pub fn mode(&self) -> Mode {
+        self.node.as_ref().map(|node| node.mode).unwrap_or_default()
+    }
+
     /// The node that `config`, read from the file at `path`, describes.
     pub fn of(config: &Config, path: &Path) -> Self {
         let mut node = Node::of(config);
@@ -111,6 +118,7 @@ impl Node {
             identity: node.identity.as_str().to_owned(),
             address: node.address.map(|address| address.ip()),
             interfaces: node.interfaces.clone(),
+            mode: node.mode,
             xdp_mode: node.xdp_mode,
             slot_shift: node.handshake_slot_shift,
             peer_port: config.peers.port,

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::socket::{setsockopt, sockopt::TcpMaxSeg};
 use tokio::{
     net::{TcpListener, TcpSocket},
     time::sleep,
@@ -18,7 +19,10 @@ use super::{
     push,
     websocket::{self, Door},
 };
-use crate::config::{ConfigError, Parameter, Serve, Service};
+use crate::{
+    config::{ConfigError, Mode, Node, Parameter, Serve, Service},
+    segment_size,
+};
 
 /// Connections the kernel may have ready before we accept them. Many: after a node's failure its clients all come at
 /// once.
@@ -56,6 +60,9 @@ pub enum BindError {
     /// A service of ours without a parameter; a checked configuration has none.
     #[error("service {0}: a `parameter` must say where the user id is, such as `sendID`")]
     NoParameter(String),
+    /// In mode "accept" clients are told how large their segments may be, and that is not known.
+    #[error("service {0}: {1:#}")]
+    SegmentSize(String, anyhow::Error),
     /// The fleet secret or the tokens for pushing are not there.
     #[error(transparent)]
     Secret(#[from] ConfigError),
@@ -93,10 +100,17 @@ impl BindError {
 
 impl Listener {
     /// Takes the service's address.
-    pub(super) fn bind(service: &Service) -> Result<Self, BindError> {
+    pub(super) fn bind(service: &Service, node: &Node) -> Result<Self, BindError> {
         let parameter = service.parameter.clone().ok_or_else(|| BindError::NoParameter(service.name.clone()))?;
+        let mss = match node.mode {
+            Mode::LateBinding => None,
+            Mode::Accept => Some(
+                segment_size::of(service.address.ip(), &node.interfaces)
+                    .map_err(|error| BindError::SegmentSize(service.name.clone(), error))?,
+            ),
+        };
         let (listener, address) =
-            listen(service.address).map_err(|error| BindError::of(&service.name, service.address, error))?;
+            listen(service.address, mss).map_err(|error| BindError::of(&service.name, service.address, error))?;
         Ok(Self { service: service.clone(), parameter, address, listener })
     }
 
@@ -120,7 +134,7 @@ impl Listener {
         let Self { service, parameter, address, listener } = self;
         tracing::info!("service {}: listening on {address}", service.name);
         let door = door(&service, &parameter);
-        let (stopping, tasks) = (shared.stopping.clone(), shared.tasks.clone());
+        let stopping = shared.stopping.clone();
         loop {
             let accepted = tokio::select! {
                 () = stopping.cancelled() => return,
@@ -136,10 +150,16 @@ impl Listener {
                     let connection = Connection::new(stream, peer);
                     let (shared, door) = (Arc::clone(&shared), door.clone());
                     match service.serve {
-                        Serve::Websocket | Serve::OpenIm => tasks.spawn(websocket::serve(connection, door, shared)),
-                        Serve::Push => tasks.spawn(push::serve(connection, door.parameter, shared)),
+                        Serve::Websocket | Serve::OpenIm => {
+                            let serve = websocket::serve(connection, door, Arc::clone(&shared));
+                            start(&shared, peer, address, serve);
+                        }
+                        Serve::Push => {
+                            let serve = push::serve(connection, door.parameter, Arc::clone(&shared));
+                            start(&shared, peer, address, serve);
+                        }
                         Serve::None => unreachable!("the gateway listens on services of its own only"),
-                    };
+                    }
                 }
                 Err(error) => {
                     tracing::warn!("service {}: cannot accept: {error}", service.name);
@@ -153,6 +173,22 @@ impl Listener {
     }
 }
 
+/// Starts the task of a connection. In mode "accept" the agent comes first.
+fn start(
+    shared: &Arc<Shared>,
+    client: SocketAddr,
+    service: SocketAddr,
+    serve: impl Future<Output = ()> + Send + 'static,
+) {
+    match shared.accepted.clone() {
+        None => shared.tasks.spawn(serve),
+        Some(accepted) => shared.tasks.spawn(async move {
+            accepted.tell(client, service).await;
+            serve.await;
+        }),
+    };
+}
+
 /// What whoever serves a service's clients has to know.
 fn door(service: &Service, parameter: &Parameter) -> Door {
     Door { service: service.name.as_str().into(), parameter: parameter.as_str().into(), serve: service.serve }
@@ -160,13 +196,18 @@ fn door(service: &Service, parameter: &Parameter) -> Door {
 
 /// Takes the address at which OpenIM's services call.
 pub(super) fn bind_rpc(address: SocketAddr) -> Result<TcpListener, BindError> {
-    listen(address).map(|(listener, _)| listener).map_err(|error| BindError::of("OpenIM's gRPC", address, error))
+    listen(address, None).map(|(listener, _)| listener).map_err(|error| BindError::of("OpenIM's gRPC", address, error))
 }
 
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+/// Listens; clients are told to send segments of at most `mss` bytes, TCP options included.
+fn listen(address: SocketAddr, mss: Option<u16>) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A gateway that restarts must not wait for its predecessor's connections to be forgotten.
     socket.set_reuseaddr(true)?;
+    if let Some(mss) = mss {
+        // Before it listens: that is when the sockets it accepts inherit it.
+        setsockopt(&socket, TcpMaxSeg, &mss.into())?;
+    }
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
     let address = listener.local_addr()?;

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `limits` | how much and how long of everything |
 //! | `listener` | taking the services' addresses, accepting |
+//! | `accepted` | telling the agent of accepted connections, in mode "accept" |
 //! | `http` | requests in, responses out |
 //! | `placement` | whose request it is, and whether that is us |
 //! | `websocket` | a client's connection until it has become a session |
@@ -27,6 +28,7 @@
 //! `session`.
 #![forbid(unsafe_code)]
 
+mod accepted;
 mod figures;
 mod http;
 mod leaving;
@@ -61,6 +63,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
+    accepted::Accepted,
     http::{Connection, Unreadable, WholeHead},
     line::Line,
     listener::Listener,
@@ -73,7 +76,7 @@ use self::{
 };
 pub use self::{limits::Limits, listener::BindError};
 use crate::{
-    config::{self, Config, Membership, Network, Serve},
+    config::{self, Config, Membership, Mode, Network, Serve},
     control::{Follower, MovesReport, Order, Published, Reporter},
     handoff,
     peer::gateways::{Handlers, Links},
@@ -170,6 +173,8 @@ struct Shared {
     /// The links to the other gateways; set before anything is served.
     links: OnceLock<links::GatewayLinks>,
     pushes: push::Pushes,
+    /// Who tells the agent of accepted connections, in mode "accept".
+    accepted: Option<Accepted>,
     /// All connections.
     tasks: TaskTracker,
     /// Whether the others hear of it when this gateway leaves, so that its users become theirs.
@@ -222,7 +227,7 @@ impl Gateway {
         published: watch::Receiver<Option<Arc<Published>>>,
     ) -> Result<Self, BindError> {
         let ours = config.services.iter().filter(|service| service.serve != Serve::None);
-        let listeners: Vec<_> = ours.map(Listener::bind).collect::<Result<_, _>>()?;
+        let listeners: Vec<_> = ours.map(|service| Listener::bind(service, &config.node)).collect::<Result<_, _>>()?;
         if listeners.is_empty() {
             return Err(BindError::NothingToServe);
         }
@@ -244,6 +249,7 @@ impl Gateway {
             misheard: Arc::default(),
             links: OnceLock::new(),
             pushes: push::Pushes::new(config)?,
+            accepted: (config.node.mode == Mode::Accept).then(|| Accepted::start(config.node.socket.clone())),
             tasks: TaskTracker::new(),
             is_announced: !matches!(config.membership, Membership::File { .. }),
             leaving: CancellationToken::new(),

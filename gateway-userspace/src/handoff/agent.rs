@@ -82,7 +82,7 @@ async fn carry_out(socket: &std::path::Path, step: MoveStep, batch: &[Request]) 
             tracing::warn!("moving connections: {error}");
         }
         match step {
-            MoveStep::Hold => return None,
+            MoveStep::Hold | MoveStep::Accept { .. } => return None,
             MoveStep::Take if attempts >= TAKE_ATTEMPTS => return None,
             MoveStep::Take | MoveStep::Move { .. } | MoveStep::Release => sleep(PAUSE).await,
         }

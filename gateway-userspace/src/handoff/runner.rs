@@ -747,15 +747,26 @@ impl Runner {
     fn answered(&mut self, answered: Answered) {
         let Answered { request: Request { id, step, flow }, outcome } = answered;
         match step {
-            MoveStep::Hold => self.happen(match outcome {
-                Some(MoveOutcome::Done) => Event::Held { id },
-                Some(MoveOutcome::NoService) => Event::Failed { id, failure: Failure::Never },
-                _ => {
-                    tracing::debug!("{}: cannot be held: {outcome:?}", flow.client);
-                    Event::Failed { id, failure: Failure::Again }
-                }
-            }),
+            MoveStep::Hold => {
+                let event = match outcome {
+                    Some(MoveOutcome::Done) => Event::Held { id },
+                    Some(MoveOutcome::Held { first_ack }) => {
+                        if let Some(piece) = self.pieces.get_mut(&id.session) {
+                            piece.first_ack = piece.first_ack.filter(|&known| known != 0).or(Some(first_ack));
+                        }
+                        Event::Held { id }
+                    }
+                    Some(MoveOutcome::NoService) => Event::Failed { id, failure: Failure::Never },
+                    _ => {
+                        tracing::debug!("{}: cannot be held: {outcome:?}", flow.client);
+                        Event::Failed { id, failure: Failure::Again }
+                    }
+                };
+                self.happen(event);
+            }
             MoveStep::Release => self.happen(Event::Released { id }),
+            // Not asked from here.
+            MoveStep::Accept { .. } => {}
             MoveStep::Move { .. } => {
                 if outcome != Some(MoveOutcome::Done) {
                     tracing::warn!("{}: what comes for it is not sent on: {outcome:?}", flow.client);

@@ -106,7 +106,7 @@ pub struct MovedFlow {
     pub client: SocketAddr,
     /// The virtual address and port.
     pub service: SocketAddr,
-    /// Which of its moves this is, from 1.
+    /// Which of its moves this is, from 1; 0 for a connection that was accepted and has not moved.
     pub count: u16,
     /// How long ago it moved, in microseconds. A connection that is younger is another one.
     pub moved_us_ago: u64,

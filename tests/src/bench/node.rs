@@ -65,7 +65,14 @@ impl Node {
     /// # Errors
     /// If the process is not root, a tool is missing or the kernel refuses the programs.
     pub fn new(max_flows: u32, object: Option<PathBuf>) -> Result<Self> {
-        let setup = Setup { outer: Family::V4, max_flows, slot_shift: DEFAULT_SLOT_SHIFT, neighbours: NODES, object };
+        let setup = Setup {
+            outer: Family::V4,
+            max_flows,
+            slot_shift: DEFAULT_SLOT_SHIFT,
+            accept: false,
+            neighbours: NODES,
+            object,
+        };
         let mut kernel = kernel::Node::new(&setup)?;
         // The tail call wants both programs to be alike, and the map remembers the first one: the wrapper.
         let mut lab = hardware::programs()?;

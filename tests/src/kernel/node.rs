@@ -28,7 +28,7 @@ use ringsteer_ebpf::{
     tunnel::DEFAULT_PORT,
 };
 
-use super::addresses;
+use super::{addresses, older};
 use crate::lab::{Family, command, xdp_pass};
 
 /// The node's interface.
@@ -57,6 +57,8 @@ pub struct Setup {
     pub max_flows: u32,
     /// log2 of the nanoseconds that a cookie slot lasts.
     pub slot_shift: u8,
+    /// Whether nodes accept connections themselves. Then the kernel seems to be an older one.
+    pub accept: bool,
     /// Neighbours the node knows, itself included: their numbers run from 1 to this.
     pub neighbours: u16,
     /// Other kernel programs than those built in.
@@ -117,10 +119,14 @@ impl Node {
         mount(Some("bpf"), BPF, Some("bpf"), MsFlags::empty(), None::<&str>)
             .context("cannot mount a BPF file system")?;
         make_link(setup)?;
+        if setup.accept {
+            older::show()?;
+        }
         let settings = Settings {
             pin_dir: PathBuf::from(BPF).join("ringsteer"),
             max_flows: setup.max_flows,
             slot_shift: setup.slot_shift,
+            accept: setup.accept,
             object: setup.object.clone(),
         };
         let dataplane = Dataplane::load(&settings)?;
@@ -141,6 +147,14 @@ impl Node {
     /// If the kernel refuses the programs.
     pub fn again(&self) -> Result<Dataplane> {
         Dataplane::load(&self.settings)
+    }
+
+    /// The same as an agent does whose mode has changed.
+    ///
+    /// # Errors
+    /// If the kernel refuses the programs.
+    pub fn again_as(&self, accept: bool) -> Result<Dataplane> {
+        Dataplane::load(&Settings { accept, ..self.settings.clone() })
     }
 
     /// Puts `ring` in force, of which this node is the first member, and both services.

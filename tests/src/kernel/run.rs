@@ -168,7 +168,8 @@ impl Node {
                 ctx_out: Some(&mut context_after),
                 ..TestRunOptions::default()
             };
-            let result = node.dataplane.admit().test_run(options).context("cannot run `admit`")?;
+            let admit = node.dataplane.admit().context("there is no `admit` in this mode")?;
+            let result = admit.test_run(options).context("cannot run `admit`")?;
             let action = match result.return_value as i32 {
                 -1 => Admission::Next,
                 2 => Admission::Drop,

@@ -77,6 +77,32 @@ macro_rules! on_each_family {
     )+};
 }
 
+/// Makes three tests of each of these functions, in a module of the function's name: `ipv4` and `ipv6` in the ordinary
+/// mode, and `accept_ipv4` in mode "accept". A function takes the [`Family`] and the mode and gives what a test may give.
+#[macro_export]
+macro_rules! on_each_family_and_in_each_mode {
+    ($($test:ident),+ $(,)?) => {$(
+        mod $test {
+            use ::ringsteer::config::Mode;
+
+            #[test]
+            fn ipv4() -> impl ::std::process::Termination {
+                super::$test($crate::lab::Family::V4, Mode::LateBinding)
+            }
+
+            #[test]
+            fn ipv6() -> impl ::std::process::Termination {
+                super::$test($crate::lab::Family::V6, Mode::LateBinding)
+            }
+
+            #[test]
+            fn accept_ipv4() -> impl ::std::process::Termination {
+                super::$test($crate::lab::Family::V4, Mode::Accept)
+            }
+        }
+    )+};
+}
+
 /// Makes four tests of each of these functions, in a module of the function's name: a function takes the [`Family`] of
 /// the clients, and so of what is inside the tunnel, and that of the nodes, and so of the tunnel, and gives what a test may give.
 #[macro_export]

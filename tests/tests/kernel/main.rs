@@ -16,12 +16,14 @@
 //! | `gone` | the clients of a node that is gone are told at once |
 //! | `refusal` | what is not right is dropped or reset, for a counted reason; what is not ours passes |
 //! | `garbage` | no packet leads to an unknown or uncounted verdict |
+//! | `accept` | in mode "accept" a connection stays at one node, strangers fill no table, and no function of newer kernels is called |
 //! | `admission` | `admit` looks at marked segments for services only, and asks for a socket with a valid cookie only |
 //! | `admitted` | the socket that the kernel makes is the one that was agreed on |
 //!
 //! `node` is the fixture; packets are made and read by `ringsteer_tests::packet`. The last file attaches the programs to
 //! a link of its own, for the kernel makes no sockets in a test run; `wire` is the other end of that link.
 
+mod accept;
 mod admission;
 mod admitted;
 mod binding;

@@ -199,8 +199,14 @@ impl Node {
         let outer = Family::of(ring.members()[0].address.ip());
         // Other programs than those built in, to see which tests they fail.
         let object = std::env::var_os("RINGSTEER_KERNEL_OBJECT").map(Into::into);
-        let mut setup =
-            Setup { outer, max_flows: MAX_FLOWS, slot_shift: DEFAULT_SLOT_SHIFT, neighbours: NEIGHBOURS, object };
+        let mut setup = Setup {
+            outer,
+            max_flows: MAX_FLOWS,
+            slot_shift: DEFAULT_SLOT_SHIFT,
+            accept: false,
+            neighbours: NEIGHBOURS,
+            object,
+        };
         change(&mut setup);
         let mut node = Self(kernel::Node::new(&setup).unwrap());
         node.publish(ring, SECRETS);

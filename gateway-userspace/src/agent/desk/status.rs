@@ -34,6 +34,7 @@ impl Agent {
             source: self.source_status(),
             peers,
             gateways: self.gateways.reports(),
+            mode: config.node.mode,
             pin_dir: config.node.pin_dir.clone(),
             interfaces: self
                 .attached

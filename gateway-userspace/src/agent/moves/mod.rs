@@ -1,5 +1,6 @@
 //! Connections that go from one node to another, as far as packets are concerned: carries out what the gateway asks for,
-//! and tells every other member where a connection has gone, for each may be its edge.
+//! and tells every other member where a connection has gone, for each may be its edge. In mode "accept" it also tells them
+//! of each connection that this node has accepted.
 //!
 //! | file | subject |
 //! |---|---|
@@ -37,9 +38,10 @@ use self::{
 };
 use super::{
     in_force::InForce,
-    shared::{Agent, lock, monotonic_ns},
+    shared::{Agent, lock, monotonic_ns, tai_ms},
 };
 use crate::{
+    config::Mode,
     control::{FlowMove, MOVES_MAX, MoveOutcome, MoveStep, Moves},
     dataplane::{
         held::HeldFrames,
@@ -104,10 +106,10 @@ impl Agent {
         let in_force = self.in_force();
         let node = match moves.step {
             MoveStep::Move { to } => member(&in_force, to).filter(|_| in_force.number != Some(to)).map(|_| to),
-            MoveStep::Take => in_force.number,
+            MoveStep::Take | MoveStep::Accept { .. } => in_force.number,
             MoveStep::Hold | MoveStep::Release => None,
         };
-        if node.is_none() && matches!(moves.step, MoveStep::Move { .. } | MoveStep::Take) {
+        if node.is_none() && matches!(moves.step, MoveStep::Move { .. } | MoveStep::Take | MoveStep::Accept { .. }) {
             return Ok(vec![MoveOutcome::NoMember; moves.flows.len()]);
         }
         let peers = others(&in_force);
@@ -144,15 +146,22 @@ impl Agent {
 
     /// Carries out a step for one connection.
     fn step(&self, maps: &mut MoveMaps, work: &Work<'_>, key: &FlowKey, flow: &FlowMove) -> Result<MoveOutcome> {
-        let decision = rules::decide(work.step, flow.count, flow.first_ack, maps.get(key)?.as_ref(), work.now_ns);
+        if let (MoveStep::Accept { ms_ago }, Some(node)) = (work.step, work.node) {
+            return self.accepted(maps, work, key, node, ms_ago);
+        }
+        let accepts = self.config().node.mode == Mode::Accept;
+        let FlowMove { count, mut first_ack, .. } = *flow;
+        if accepts && first_ack == 0 {
+            first_ack = maps.flow(key)?.map_or(0, |flow| flow.first_ack);
+        }
+        let decision = rules::decide(work.step, count, first_ack, maps.get(key)?.as_ref(), work.now_ns);
         if let Decision::Refuse(why) = decision {
             return Ok(why);
         }
         // A node that gets a connection steers it to itself before it forgets where it had sent it.
-        let FlowMove { count, first_ack, .. } = *flow;
         let news = |node| Whereabouts { node, count, moved_ns: work.now_ns, first_ack };
         if let (MoveStep::Take, Some(node)) = (work.step, work.node) {
-            repoint(maps, key, &news(node))?;
+            self.point(maps, key, &news(node), work.now_ns)?;
         }
         match decision {
             Decision::Write(entry) => maps.set(key, entry)?,
@@ -160,13 +169,62 @@ impl Agent {
             Decision::Keep | Decision::Refuse(_) => {}
         }
         if let (MoveStep::Move { .. }, Some(node)) = (work.step, work.node) {
-            repoint(maps, key, &news(node))?;
+            self.point(maps, key, &news(node), work.now_ns)?;
             if decision != Decision::Keep {
                 let item = Item { key: *key, count, node, moved_ns: work.now_ns, first_ack };
                 lock(&self.moving.news).add(item, work.peers.iter().copied());
             }
         }
+        Ok(match work.step {
+            MoveStep::Hold if accepts => MoveOutcome::Held { first_ack },
+            _ => MoveOutcome::Done,
+        })
+    }
+
+    /// This node's TCP has accepted a connection: all that may be its edge get a flow of it, this node first.
+    fn accepted(
+        &self,
+        maps: &mut MoveMaps,
+        work: &Work<'_>,
+        key: &FlowKey,
+        node: u32,
+        ms_ago: u32,
+    ) -> Result<MoveOutcome> {
+        // What has an entry gets no packet through to our TCP. So it was accepted before, and whoever is told of its move
+        // needs no more.
+        if maps.any() && maps.get(key)?.is_some() {
+            return Ok(MoveOutcome::Done);
+        }
+        let first_ack = rules::birth(tai_ms().saturating_sub(ms_ago.into()), maps.flow(key)?.as_ref());
+        let moved_ns = work.now_ns.saturating_sub(u64::from(ms_ago) * 1_000_000);
+        self.point(maps, key, &Whereabouts { node, count: 0, moved_ns, first_ack }, work.now_ns)?;
+        let item = Item { key: *key, count: 0, node, moved_ns, first_ack };
+        if !lock(&self.moving.news).add(item, work.peers.iter().copied()) {
+            self.counters.accepted_untold.add(1);
+        }
         Ok(MoveOutcome::Done)
+    }
+
+    /// Points the flow of a connection at the node that has it now, if it enters the fleet here. In mode "accept" that
+    /// is not known, and there is a flow of each.
+    fn point(&self, maps: &mut MoveMaps, key: &FlowKey, news: &Whereabouts, now_ns: u64) -> Result<()> {
+        let flow = maps.flow(key)?;
+        if self.config().node.mode == Mode::Accept {
+            return match rules::followed(flow.as_ref(), news, now_ns).map(|flow| maps.put_flow(key, flow)) {
+                Some(Err(error)) if error.is::<Full>() => {
+                    // Packets go by their addresses, as long as the ring stays as it is.
+                    self.counters.flow_table_full.add(1);
+                    Ok(())
+                }
+                Some(done) => done,
+                None => Ok(()),
+            };
+        }
+        let Some(flow) = flow else { return Ok(()) };
+        match rules::repointed(&flow, news) {
+            Some(flow) => maps.set_flow(key, flow),
+            None => Ok(()),
+        }
     }
 
     /// Another node has sent connections to the member `to` at `address`: those that enter the fleet here follow. Blocks.
@@ -186,7 +244,7 @@ impl Agent {
             let MovedFlow { count, first_ack, .. } = *flow;
             let moved_ns = now_ns.saturating_sub(flow.moved_us_ago.saturating_mul(1000));
             let news = Whereabouts { node, count, moved_ns, first_ack };
-            repoint(&mut maps, &key, &news)?;
+            self.point(&mut maps, &key, &news, now_ns)?;
             if maps.any()
                 && let Some(entry) = maps.get(&key)?
             {
@@ -199,15 +257,6 @@ impl Agent {
         }
         self.counters.moves_heard.add(flows.len() as u64);
         Ok(())
-    }
-}
-
-/// Points the flow of a connection at the node that has it now, if it enters the fleet here.
-fn repoint(maps: &mut MoveMaps, key: &FlowKey, news: &Whereabouts) -> Result<()> {
-    let Some(flow) = maps.flow(key)? else { return Ok(()) };
-    match rules::repointed(&flow, news) {
-        Some(flow) => maps.set_flow(key, flow),
-        None => Ok(()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who has yet to be told which connection has moved. Pure.
+//! Who has yet to be told which connection has moved or, in mode "accept", was accepted. Pure.
 //!
 //! Every other member may be an edge, and is told. What it could not be told it is told again, until it has
 //! acknowledged it or is no member any more.
@@ -9,6 +9,10 @@ use ringsteer_ebpf::layout::flow::FlowKey;
 
 use crate::ring::NodeAddress;
 
+/// With more than this to tell, connections that have not moved are not told of: their addresses lead to them as well, as
+/// long as the ring stays as it is.
+const ACCEPTED_MAX: usize = 1 << 18;
+
 /// A connection, by the bytes of its key: those have an order.
 type Name = [u8; size_of::<FlowKey>()];
 
@@ -17,7 +21,7 @@ type Name = [u8; size_of::<FlowKey>()];
 pub struct Item {
     /// The connection.
     pub key: FlowKey,
-    /// Which of its moves.
+    /// Which of its moves; 0 if it was accepted and has not moved.
     pub count: u16,
     /// The member that has it now, by its number.
     pub node: u32,
@@ -37,18 +41,30 @@ pub struct News {
 }
 
 impl News {
-    /// A connection has moved. Takes the place of what there was to tell of it.
-    pub fn add(&mut self, item: Item, to: impl IntoIterator<Item = NodeAddress>) {
+    /// A connection has moved, or was accepted. Takes the place of what there was to tell of it. False if there is too
+    /// much to tell already to tell of connections that stay where their addresses have led them.
+    pub fn add(&mut self, item: Item, to: impl IntoIterator<Item = NodeAddress>) -> bool {
         let name = name(&item.key);
+        if item.count == 0 && self.items.len() >= ACCEPTED_MAX && !self.items.contains_key(&name) {
+            return false;
+        }
         let to: BTreeSet<NodeAddress> = to.into_iter().collect();
         for &peer in &to {
             self.waiting.entry(peer).or_default().insert(name);
         }
         if to.is_empty() {
             self.items.remove(&name);
-            self.told.push(item);
+            self.is_told(item);
         } else {
             self.items.insert(name, (item, to));
+        }
+        true
+    }
+
+    /// Everybody knows. What was only accepted has left nothing behind here that would have to go.
+    fn is_told(&mut self, item: Item) {
+        if item.count != 0 {
+            self.told.push(item);
         }
     }
 
@@ -130,8 +146,9 @@ impl News {
         }
         to.remove(&peer);
         if to.is_empty() {
-            self.told.push(*item);
+            let item = *item;
             self.items.remove(&name);
+            self.is_told(item);
         }
     }
 }
@@ -221,5 +238,41 @@ mod tests {
         // Alone, there is nobody to tell.
         news.add(item(2, 7, 1), []);
         assert_eq!(news.take_told(), [item(2, 7, 1)]);
+    }
+
+    #[test]
+    fn a_birth_leaves_nothing_behind_when_all_know_of_it() {
+        let mut news = News::default();
+        news.add(item(1, 7, 0), [peer(1), peer(2)]);
+        let batch = news.next(peer(1), 10);
+        news.add(item(1, 8, 1), [peer(1), peer(2)]);
+        // What is just being acknowledged is not the last word.
+        news.acknowledged(peer(1), &batch);
+        for host in [1, 2] {
+            let batch = news.next(peer(host), 10);
+            assert_eq!(batch, [item(1, 8, 1)]);
+            news.acknowledged(peer(host), &batch);
+        }
+        assert_eq!(news.take_told(), [item(1, 8, 1)]);
+        news.add(item(2, 7, 0), [peer(1)]);
+        let batch = news.next(peer(1), 10);
+        news.acknowledged(peer(1), &batch);
+        assert_eq!((news.untold(), news.take_told()), (0, vec![]));
+    }
+
+    #[test]
+    fn there_is_a_limit_to_births_but_not_to_moves() {
+        let mut news = News::default();
+        let numbered = |number: u32, count| {
+            let key = FlowKey { client: bytemuck::cast([number; 4]), client_port: 1, service: 1 };
+            Item { key, count, node: 7, moved_ns: 5, first_ack: 3 }
+        };
+        for number in 0..ACCEPTED_MAX as u32 {
+            assert!(news.add(numbered(number, 0), [peer(1)]));
+        }
+        let one_more = ACCEPTED_MAX as u32;
+        assert!(!news.add(numbered(one_more, 0), [peer(1)]));
+        assert!(news.add(numbered(one_more, 1), [peer(1)]));
+        assert!(news.add(numbered(0, 0), [peer(1)]), "there is room for what takes the place of something");
     }
 }

@@ -13,6 +13,10 @@ const NEWS_LATE: Duration = Duration::from_secs(2);
 /// How long an entry is kept after every edge has been told: packets may still be on their way here.
 pub const LINGER: Duration = Duration::from_secs(5);
 
+/// How much earlier than another one a connection may have been accepted whose news come after those of that one, in
+/// milliseconds: twelve days. Beyond that, the other way round, connections that live for 37 days are told apart.
+const BIRTHS_APART_MS: u32 = 1 << 30;
+
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -33,9 +37,9 @@ pub struct Whereabouts {
     pub node: u32,
     /// How many times it has moved.
     pub count: u16,
-    /// When it moved last, in nanoseconds since boot.
+    /// When it moved last, or was accepted, in nanoseconds since boot.
     pub moved_ns: u64,
-    /// What its client acknowledged first; 0 if that is not known.
+    /// What its client acknowledged first, or its [`birth`] in mode "accept"; 0 if that is not known.
     pub first_ack: u32,
 }
 
@@ -70,13 +74,16 @@ pub fn decide(step: MoveStep, count: u16, first_ack: u32, entry: Option<&Move>, 
         (MoveStep::Release, None) => Keep,
         // What an earlier stay here has left behind, or an earlier connection: nobody takes by the same move what he gives.
         (MoveStep::Take, _) => entry.map_or(Keep, |_| Remove),
-        (MoveStep::Hold | MoveStep::Move { .. } | MoveStep::Release, Some(_)) => Refuse(MoveOutcome::Stale),
+        // The last of them is no move, and is never asked here.
+        (MoveStep::Hold | MoveStep::Move { .. } | MoveStep::Release, Some(_)) | (MoveStep::Accept { .. }, _) => {
+            Refuse(MoveOutcome::Stale)
+        }
     }
 }
 
 /// A flow after such news. Nothing if it is to stay as it is: the news is old, or about another connection.
 pub fn repointed(flow: &Flow, news: &Whereabouts) -> Option<Flow> {
-    let &Whereabouts { node, count, moved_ns, first_ack } = news;
+    let &Whereabouts { count, moved_ns, first_ack, .. } = news;
     if count <= flow.moved || is_another(flow.first_ack, first_ack) {
         return None;
     }
@@ -86,7 +93,61 @@ pub fn repointed(flow: &Flow, news: &Whereabouts) -> Option<Flow> {
     if flow.bound_ns > moved_ns.saturating_add(late_ns) {
         return None;
     }
-    Some(Flow { node, moved: count, bound_ns: flow.bound_ns.max(moved_ns), ..*flow })
+    Some(at(flow, news))
+}
+
+/// The flow of a connection that is there now.
+fn at(flow: &Flow, news: &Whereabouts) -> Flow {
+    Flow { node: news.node, moved: news.count, bound_ns: flow.bound_ns.max(news.moved_ns), ..*flow }
+}
+
+/// The flow of a connection in mode "accept" after such news, at `now_ns`. Nothing if it is to stay as it is.
+///
+/// Of two connections on the same addresses and ports the one that was accepted later has the flow, in whatever order news of
+/// them come.
+pub fn followed(flow: Option<&Flow>, news: &Whereabouts, now_ns: u64) -> Option<Flow> {
+    let &Whereabouts { node, count, moved_ns, first_ack } = news;
+    match flow {
+        // Where one was accepted so long ago that only its edge has a flow yet, nobody could say which one it is.
+        Some(flow) if first_ack == 0 => repointed(flow, news),
+        Some(flow) if flow.first_ack == first_ack => (count > flow.moved).then(|| at(flow, news)),
+        Some(flow) if flow.first_ack != 0 && !is_later(first_ack, flow.first_ack) => None,
+        _ => Some(Flow {
+            bound_ns: moved_ns,
+            last_seen_ns: now_ns,
+            packets: 0,
+            bytes: 0,
+            node,
+            key_hash: 0,
+            first_ack,
+            last_ack: 0,
+            closing: 0,
+            moved: count,
+            syn_slot: 0,
+        }),
+    }
+}
+
+/// The name of a connection that is accepted in mode "accept", at `now_ms` (milliseconds of a clock that all nodes have),
+/// beside a flow of an earlier one on the same addresses and ports: it is later than that one by name, too, even if our clock
+/// is behind that of the node that named the other.
+pub fn birth(now_ms: u64, earlier: Option<&Flow>) -> u32 {
+    let now = now_ms as u32;
+    match earlier {
+        Some(flow) if flow.first_ack != 0 && !is_later(now, flow.first_ack) => named(flow.first_ack.wrapping_add(1)),
+        _ => named(now),
+    }
+}
+
+/// 0 is nobody's.
+fn named(birth: u32) -> u32 {
+    if birth == 0 { 1 } else { birth }
+}
+
+/// Whether the connection with this name was accepted after the one with the other. Names are milliseconds, 32 bits of them:
+/// what seems to be much later is much older, or was bound in the other mode.
+fn is_later(birth: u32, other: u32) -> bool {
+    other.wrapping_sub(birth) > BIRTHS_APART_MS
 }
 
 /// Whether a hold is over that nothing has followed.
@@ -262,5 +323,81 @@ mod tests {
         let nameless = |at| Whereabouts { first_ack: 0, ..moved(2, 1, at) };
         assert_eq!(repointed(&flow, &nameless(150 * S)).map(|flow| flow.node), Some(2));
         assert_eq!(repointed(&flow, &nameless(99 * S)), None);
+    }
+
+    const S: u64 = 1_000_000_000;
+
+    /// News of a connection in mode "accept".
+    fn accepted(first_ack: u32, node: u32, count: u16) -> Whereabouts {
+        Whereabouts { node, count, moved_ns: 100 * S, first_ack }
+    }
+
+    #[test]
+    fn an_accepted_connection_gets_a_flow_of_its_own() {
+        let flow = followed(None, &accepted(50, 3, 0), 101 * S).unwrap();
+        assert_eq!((flow.node, flow.moved, flow.packets, flow.first_ack), (3, 0, 0, 50));
+        assert_eq!((flow.bound_ns, flow.last_seen_ns), (100 * S, 101 * S));
+        // Told again, it is the same.
+        assert_eq!(followed(Some(&flow), &accepted(50, 3, 0), 102 * S), None);
+        // It moves. However late its birth was heard of, that is after it.
+        let late = Flow { bound_ns: 190 * S, ..flow };
+        let moved = followed(Some(&late), &accepted(50, 4, 1), 111 * S).unwrap();
+        assert_eq!((moved.node, moved.moved, moved.first_ack), (4, 1, 50));
+        // What comes late of its birth changes nothing any more.
+        assert_eq!(followed(Some(&moved), &accepted(50, 3, 0), 112 * S), None);
+        // An edge that heard of neither makes one flow of both.
+        assert_eq!(followed(None, &accepted(50, 4, 1), 111 * S).map(|flow| (flow.node, flow.moved)), Some((4, 1)));
+        // When only its edge has a flow yet, nobody else knows its name.
+        let unnamed = Whereabouts { moved_ns: 190 * S, ..accepted(0, 5, 2) };
+        assert_eq!(followed(Some(&moved), &unnamed, 190 * S).map(|flow| (flow.node, flow.first_ack)), Some((5, 50)));
+        let elsewhere = followed(None, &unnamed, 190 * S).unwrap();
+        assert_eq!((elsewhere.node, elsewhere.first_ack), (5, 0));
+        // And the next one that is accepted has a name.
+        assert_eq!(followed(Some(&elsewhere), &accepted(51, 3, 0), 191 * S).map(|flow| flow.node), Some(3));
+    }
+
+    /// Two connections, one after the other, on the same addresses and ports. The first was accepted by node 1 and has moved
+    /// twice, the second was accepted where the first one was then and has moved back to node 1.
+    #[test]
+    fn in_whatever_order_news_come_the_later_connection_has_the_flow() {
+        let news = [accepted(50, 1, 0), accepted(50, 2, 1), accepted(50, 3, 2), accepted(51, 3, 0), accepted(51, 1, 1)];
+        let mut orders = vec![vec![]];
+        for _ in news {
+            let longer = |order: Vec<usize>| {
+                let rest = (0..news.len()).filter(|next| !order.contains(next)).collect::<Vec<_>>();
+                rest.into_iter().map(move |next| [&order[..], &[next]].concat())
+            };
+            orders = orders.into_iter().flat_map(longer).collect();
+        }
+        assert_eq!(orders.len(), 120);
+        for order in orders {
+            let mut flow: Option<Flow> = None;
+            for &next in &order {
+                flow = followed(flow.as_ref(), &news[next], 200 * S).or(flow);
+            }
+            let flow = flow.unwrap();
+            assert_eq!((flow.node, flow.moved, flow.first_ack), (1, 1, 51), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_accepted_later_has_a_later_name() {
+        let flow = |first_ack| followed(None, &accepted(first_ack, 3, 0), 0).unwrap();
+        let day_ms = 24 * 60 * 60 * 1000;
+        assert_eq!(birth(1000, None), 1000);
+        assert_eq!(birth(1000, Some(&flow(999))), 1000);
+        // A clock that is behind, or has gone back.
+        assert_eq!(birth(1000, Some(&flow(1000))), 1001);
+        assert_eq!(birth(1000, Some(&flow(31_000))), 31_001);
+        assert_eq!(birth(1000, Some(&flow(u32::MAX))), 1000);
+        assert_eq!(birth(u64::from(u32::MAX), Some(&flow(u32::MAX))), 1, "0 is nobody's");
+        assert_eq!(birth(1 << 32, None), 1);
+        // What is more than that ahead is long ago, by a number that has gone round.
+        assert_eq!(birth(1000, Some(&flow(1000 + 13 * day_ms))), 1000);
+        assert!(is_later(1000, 1000 - 7), "and a little earlier is earlier");
+        for ago in [1, 12 * day_ms, 37 * day_ms] {
+            assert!(is_later(5u32, 5u32.wrapping_sub(ago)), "{ago} ms");
+            assert!(ago > 12 * day_ms || !is_later(5u32.wrapping_sub(ago), 5), "{ago} ms");
+        }
     }
 }

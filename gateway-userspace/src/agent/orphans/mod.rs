@@ -56,8 +56,8 @@ impl Agent {
     fn tell_orphans(&self, in_force: &InForce, news: &watch::Receiver<Arc<InForce>>) -> Result<()> {
         let mut orphans = Vec::new();
         self.readings.flows.each(|key, flow| {
-            // One that is closing has been told, or ends anyhow.
-            if flow.closing == 0 && in_force.is_orphan(flow.node, flow.bound_ns) {
+            // One that is closing has been told, or ends anyhow. One that no packet has come for enters the fleet elsewhere.
+            if flow.closing == 0 && flow.packets > 0 && in_force.is_orphan(flow.node, flow.bound_ns) {
                 orphans.push(*key);
             }
             ControlFlow::Continue(())

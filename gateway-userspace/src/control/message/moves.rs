@@ -1,4 +1,4 @@
-//! Connections that go to another node, as the gateway tells its agent. The agent alone touches the kernel's maps.
+//! Connections that go to another node or, in mode "accept", have come to this one, as the gateway tells its agent. The agent alone touches the kernel's maps.
 //!
 //! A move has four steps. At the node that has the connection: `hold`, before the socket is touched, then either `move`,
 //! once the other node has it, or `release`. At the node that gets it: `take`, before the other one moves it. Each is done
@@ -46,6 +46,12 @@ pub enum MoveStep {
     Release,
     /// The connection is this node's from now on: nothing here sends its packets elsewhere any more.
     Take,
+    /// No move: in mode "accept", this node's TCP has accepted the connection. All edges make a flow of it. Asked before
+    /// anything else is asked for the connection; its count does not matter.
+    Accept {
+        /// How long ago the first of the connections was accepted, in milliseconds.
+        ms_ago: u32,
+    },
 }
 
 /// Connections that the gateway of another node was giving to this one when it ended: that node's agent is asked whether
@@ -73,6 +79,7 @@ pub struct FlowMove {
     pub count: u16,
     /// Which connection, of all that there are one after another on these addresses and ports: what its client acknowledged
     /// first, the number of the first byte that it was sent. 0 while that is not known, before the socket was looked into.
+    /// In mode "accept" the agent of the node that accepted it has named it, and tells with the first hold.
     pub first_ack: u32,
 }
 
@@ -82,6 +89,11 @@ pub struct FlowMove {
 pub enum MoveOutcome {
     /// It is in force.
     Done,
+    /// A hold in mode "accept" is in force.
+    Held {
+        /// What the connection is called; 0 if the agent does not know.
+        first_ack: u32,
+    },
     /// The connection has moved that often already, or is being moved by somebody else. Nothing was changed.
     Stale,
     /// There is no such hold (any more), so it cannot become a move. Nothing was changed.

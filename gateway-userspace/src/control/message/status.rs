@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::GatewayReport;
 use crate::{
+    config::Mode,
     peer::agreement::Tally,
     ring::{Algorithm, Digest, Epoch, MemberNumber, MemberState, RingName},
 };
@@ -33,6 +34,9 @@ pub struct Status {
     pub peers: Tally,
     /// The gateways of this node, as they report themselves.
     pub gateways: Vec<GatewayReport>,
+    /// How connections come to their owners.
+    #[serde(default)]
+    pub mode: Mode,
     /// Where programs, maps and links are pinned.
     pub pin_dir: PathBuf,
     /// Where the programs are attached.

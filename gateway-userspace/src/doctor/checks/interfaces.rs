@@ -3,7 +3,7 @@
 use ringsteer_ebpf::tunnel;
 
 use crate::{
-    config::XdpMode,
+    config::{Mode, XdpMode},
     doctor::{
         facts::{Attachment, Driver, Fact, Facts, Interface},
         finding::{Check, Finding},
@@ -68,7 +68,7 @@ pub(super) fn all(node: &Node, facts: &Facts) -> Vec<Finding> {
         };
         about(presence(one, facts));
         about(xdp(node, one, facts));
-        about(admit(one, facts));
+        about(admit(node, one, facts));
         about(mtu(node, one));
         if let Some(driver) = &one.driver {
             about(transmit(node, one, driver));
@@ -185,7 +185,10 @@ fn driver_name(driver: &Driver) -> String {
     driver.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default()
 }
 
-fn admit(one: &Interface, facts: &Facts) -> Finding {
+fn admit(node: &Node, one: &Interface, facts: &Facts) -> Finding {
+    if node.mode == Mode::Accept {
+        return ADMIT.not_applicable("with `mode = \"accept\"` the kernel makes its sockets by itself");
+    }
     let links = match &facts.pins.links {
         Ok(links) => links,
         Err(unknown) => return ADMIT.unchecked(unknown.0.clone()),

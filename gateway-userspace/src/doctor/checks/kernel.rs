@@ -1,15 +1,19 @@
 //! The kernel: version, types, options, compiler.
 
-use crate::doctor::{
-    facts::{Facts, Kernel},
-    finding::{Check, Finding, Setting},
+use crate::{
+    config::Mode,
+    doctor::{
+        facts::{Facts, Kernel},
+        finding::{Check, Finding, Setting},
+    },
 };
 
-/// Linux 6.8.
+/// Linux 6.8; in mode "accept" 5.18.
 pub const VERSION: Check = Check {
     name: "kernel-version",
     why: "Sockets are created by bpf_sk_assign_tcp_reqsk, which came with Linux 6.8. Older ones lack more: tcx links \
-          (6.6), the question whether a driver runs XDP (6.3), CLOCK_TAI for programs (6.1).",
+          (6.6), the question whether a driver runs XDP (6.3), CLOCK_TAI for programs (6.1). Only with \
+          `mode = \"accept\"` is none of that needed: there it is helpers for packets in pieces (5.18).",
 };
 
 /// BTF with what the programs need in it.
@@ -41,22 +45,41 @@ const UNPRIVILEGED: &str = "kernel/unprivileged_bpf_disabled";
 /// The first version that has everything.
 const NEEDED: (u32, u32) = (6, 8);
 
+/// The first that has what mode "accept" needs.
+const NEEDED_TO_ACCEPT: (u32, u32) = (5, 18);
+
+/// What helps besides a newer kernel.
+const OR_ACCEPT: &str = "or set `mode = \"accept\"` in `[node]`, on all nodes";
+
 /// Settings these checks look at.
 pub fn settings() -> Vec<String> {
     vec![JIT_SETTING.into(), UNPRIVILEGED.into()]
 }
 
-pub(super) fn all(facts: &Facts) -> Vec<Finding> {
-    vec![version(&facts.kernel), types(&facts.kernel), options(&facts.kernel), jit(facts), bpf_limits(facts)]
+pub(super) fn all(mode: Mode, facts: &Facts) -> Vec<Finding> {
+    vec![
+        version(mode, &facts.kernel),
+        types(mode, &facts.kernel),
+        options(&facts.kernel),
+        jit(facts),
+        bpf_limits(facts),
+    ]
 }
 
 /// The version. A distribution may have taken later functions back into an older kernel; its types tell.
-pub fn version(kernel: &Kernel) -> Finding {
+pub fn version(mode: Mode, kernel: &Kernel) -> Finding {
     let release = format!("Linux {}", kernel.release);
     let mut numbers = kernel.release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
         return VERSION.unchecked(format!("{release} is no version number"));
     };
+    if mode == Mode::Accept {
+        return if (major, minor) >= NEEDED_TO_ACCEPT {
+            VERSION.ok(format!("{release}; with `mode = \"accept\"` 5.18 is enough"))
+        } else {
+            VERSION.wrong(format!("{release}, older than 5.18"), "boot Linux 5.18 or newer")
+        };
+    }
     if (major, minor) >= NEEDED {
         VERSION.ok(release)
     } else if matches!(&kernel.lacking, Ok(lacking) if lacking.is_empty()) {
@@ -65,17 +88,20 @@ pub fn version(kernel: &Kernel) -> Finding {
             "boot Linux 6.8 or newer; backports are not tested",
         )
     } else {
-        VERSION.wrong(format!("{release}, older than 6.8"), "boot Linux 6.8 or newer")
+        VERSION.wrong(format!("{release}, older than 6.8"), format!("boot Linux 6.8 or newer, {OR_ACCEPT}"))
     }
 }
 
 /// The types.
-pub fn types(kernel: &Kernel) -> Finding {
+pub fn types(mode: Mode, kernel: &Kernel) -> Finding {
+    if mode == Mode::Accept {
+        return TYPES.not_applicable("with `mode = \"accept\"` the programs call no function and read no struct of it");
+    }
     match &kernel.lacking {
         Ok(lacking) if lacking.is_empty() => TYPES.ok("all functions and fields that the programs use"),
         Ok(lacking) => TYPES.wrong(
             format!("this kernel has no {}", lacking.join(", ")),
-            "boot Linux 6.8 or newer, built with CONFIG_SYN_COOKIES=y and CONFIG_NET_CLS_ACT=y",
+            format!("boot Linux 6.8 or newer, built with CONFIG_SYN_COOKIES=y and CONFIG_NET_CLS_ACT=y, {OR_ACCEPT}"),
         ),
         Err(unknown) => TYPES
             .wrong(unknown.0.clone(), "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as most distributions' are"),
@@ -146,18 +172,29 @@ mod tests {
             ("5.14.0-503.el9", &[], Outcome::Warning),
             ("nonsense", &[], Outcome::Unchecked),
         ] {
-            assert_eq!(version(&with_release(release, lacking)).outcome, expected, "{release}");
+            assert_eq!(version(Mode::LateBinding, &with_release(release, lacking)).outcome, expected, "{release}");
         }
     }
 
     #[test]
+    fn what_is_missing_can_be_done_without() {
+        let old = with_release("6.6.12", &["function `bpf_sk_assign_tcp_reqsk`"]);
+        for finding in [version(Mode::LateBinding, &old), types(Mode::LateBinding, &old)] {
+            assert!(finding.mend.as_ref().unwrap().contains("set `mode = \"accept\"`"), "{finding:?}");
+        }
+        assert_eq!(version(Mode::Accept, &old).outcome, Outcome::Ok);
+        assert_eq!(types(Mode::Accept, &old).outcome, Outcome::NotApplicable);
+        assert_eq!(version(Mode::Accept, &with_release("5.15.0", &[])).outcome, Outcome::Wrong);
+    }
+
+    #[test]
     fn missing_types_are_named() {
-        let finding = types(&with_release("6.8.0", &["function `bpf_sk_assign_tcp_reqsk`"]));
+        let finding = types(Mode::LateBinding, &with_release("6.8.0", &["function `bpf_sk_assign_tcp_reqsk`"]));
         assert_eq!(finding.outcome, Outcome::Wrong);
         assert!(finding.found.contains("bpf_sk_assign_tcp_reqsk"), "{}", finding.found);
         let kernel = Kernel { lacking: Err(Unknown("no BTF here".into())), ..with_release("6.8.0", &[]) };
-        assert_eq!(types(&kernel).outcome, Outcome::Wrong);
-        assert_eq!(version(&kernel).outcome, Outcome::Ok);
+        assert_eq!(types(Mode::LateBinding, &kernel).outcome, Outcome::Wrong);
+        assert_eq!(version(Mode::LateBinding, &kernel).outcome, Outcome::Ok);
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub const ALL: &[&Check] = &[
 /// All findings about a host, in the order of [`ALL`].
 pub fn all(subject: &Subject, facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![agent::configuration(facts)];
-    findings.extend(kernel::all(facts));
+    findings.extend(kernel::all(subject.mode(), facts));
     findings.extend(privileges::all(subject, facts));
     findings.extend(pins::all(facts));
     if let Some(node) = &subject.node {
@@ -86,7 +86,7 @@ pub fn all(subject: &Subject, facts: &Facts) -> Vec<Finding> {
         findings.extend(listeners::all(node, facts));
     } else {
         findings.push(settings::syncookies(&facts.settings));
-        findings.extend(settings::tcp_options(&facts.settings));
+        findings.extend(settings::tcp_options(subject.mode(), &facts.settings));
     }
     findings.push(firewall::firewall(facts));
     findings.extend(clock::all(subject, facts));

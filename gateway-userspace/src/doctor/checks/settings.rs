@@ -2,10 +2,13 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use crate::doctor::{
-    facts::{Fact, Facts, Interface, Settings},
-    finding::{Check, Finding, Setting, shown},
-    subject::Node,
+use crate::{
+    config::Mode,
+    doctor::{
+        facts::{Fact, Facts, Interface, Settings},
+        finding::{Check, Finding, Setting, shown},
+        subject::Node,
+    },
 };
 
 /// `net.ipv4.tcp_syncookies`.
@@ -69,7 +72,7 @@ fn of(interface: &str, name: &str, ipv6: bool) -> String {
 
 pub(super) fn all(node: &Node, facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![syncookies(&facts.settings)];
-    findings.extend(tcp_options(&facts.settings));
+    findings.extend(tcp_options(node.mode, &facts.settings));
     if let Some(own) = node.own_address() {
         findings.extend(forwarding(node, own, &facts.settings, &facts.learnt_routes));
     }
@@ -89,9 +92,12 @@ pub fn syncookies(settings: &Settings) -> Finding {
 }
 
 /// Whether the options that clients are promised are on.
-pub fn tcp_options(settings: &Settings) -> Vec<Finding> {
+pub fn tcp_options(mode: Mode, settings: &Settings) -> Vec<Finding> {
     let one = |name: &str| {
         let finding = match settings.number(name) {
+            Ok(0) if mode == Mode::Accept => {
+                TCP_OPTIONS.not_applicable(format!("{} is 0, and clients are told so", shown(name)))
+            }
             Ok(0) => TCP_OPTIONS.wrong(format!("{} is 0", shown(name)), Setting::new(name, "1").command()),
             Ok(_) => TCP_OPTIONS.ok("on"),
             Err(unknown) => TCP_OPTIONS.unchecked(unknown.0),
