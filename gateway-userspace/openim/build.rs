@@ -7,5 +7,7 @@ fn main() -> std::io::Result<()> {
         .bytes(["."])
         // The same message is the same bytes, always.
         .btree_map(["."])
+        // Written by hand, for it keeps fields that it does not know.
+        .extern_path(".openim.sdkws.MsgData", "crate::message::sdkws::MsgData")
         .compile_protos(&["proto/openim/sdkws.proto", "proto/openim/msg.proto"], &["proto"])
 }

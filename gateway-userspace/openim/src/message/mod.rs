@@ -2,16 +2,20 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | `msg_data` | one message, with what is unknown of it |
 //! | `conversation` | which conversation a message belongs to |
 //!
-//! The types are made from `proto/`. Other packages that define services over them name them by path
+//! The other types are made from `proto/`. Other packages that define services over them name them by path
 //! (`extern_path(".openim.sdkws", "::ringsteer_openim::message::sdkws")` and `.openim.msg` likewise), so that a message
 //! is one type from the client's frame to the storage. Contents are [`bytes::Bytes`], and maps are sorted.
 
 mod conversation;
+mod msg_data;
 
 /// Messages as clients, gateways and services have them in common.
 pub mod sdkws {
+    pub use super::msg_data::MsgData;
+
     include!(concat!(env!("OUT_DIR"), "/openim.sdkws.rs"));
 }
 
