@@ -145,11 +145,11 @@ pub async fn run(config: &Msg, metrics: Option<SocketAddr>) -> anyhow::Result<()
     tracing::info!("stopping");
     stop.cancel();
     watched.inspect(JoinHandle::abort);
-    if failure.is_none() {
-        match timeout(CALLS_TIMEOUT, served).await {
-            Ok(served) => served.context("the server has panicked")?.context("the server failed")?,
-            Err(_) => tracing::warn!("some calls did not end in time and are cut"),
-        }
+    // Also after a failure: who waits for a message that could not be stored is told so.
+    match timeout(CALLS_TIMEOUT, served).await {
+        Ok(served) if failure.is_none() => served.context("the server has panicked")?.context("the server failed")?,
+        Ok(_) => {}
+        Err(_) => tracing::warn!("some calls did not end in time and are cut"),
     }
     drop(writer);
     spawn_blocking(move || thread.join()).await.context("the writer did not end")?;
