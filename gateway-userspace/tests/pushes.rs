@@ -47,7 +47,7 @@ const TOKEN: &str = "for-pushes-in-this-test";
 const TOKEN_SECRET: &str = "openIM123";
 
 /// Nothing here takes longer, unless it never ends.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
@@ -606,12 +606,12 @@ impl MessageService {
 }
 
 /// A sends to B, who is at another node than the one through which messages are pushed: stored, numbered, pushed, seen
-/// once and in order, while others come, go and are kicked.
+/// once and in order, while others come, go and are kicked. The whole path, of ten thousand messages, is in
+/// `tests/tests/path_of_a_message.rs`.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_path_of_a_message() {
-    const MESSAGES: usize = 10_000;
-    // Pushes wait in a limited number of places, so the sender must not run away.
-    const AHEAD: usize = 500;
+async fn messages_are_pushed_in_the_order_of_their_numbers() {
+    const MESSAGES: usize = 300;
+    const KICKS_EACH: usize = 10;
     let fleet = Arc::new(Fleet::start(27, 3, &[1, 2, 3]).await);
     let service = MessageService::start(fleet.node(1).rpc).await;
     let (a, b) = (user_where(owned(&fleet.ring, 1)), user_where(owned(&fleet.ring, 3)));
@@ -619,61 +619,35 @@ async fn the_path_of_a_message() {
     let mut seen_by_b = fleet.node(3).connect(&b).await;
 
     // Others: each comes, and is kicked through a node that may be another, again and again.
-    // In step with the messages, so that there are as many on a slow machine.
-    let turns = Arc::new(tokio::sync::Semaphore::new(0));
     let mut crowd = tokio::task::JoinSet::new();
     for number in 1..=3_u16 {
-        let (fleet, turns) = (Arc::clone(&fleet), Arc::clone(&turns));
+        let fleet = Arc::clone(&fleet);
         let user = user_where(|user| owned(&fleet.ring, number)(user) && user != a.as_bytes() && user != b.as_bytes());
         crowd.spawn(async move {
             let url = format!("http://{}", fleet.node(number % 3 + 1).rpc);
             let mut gateway = MsgGatewayClient::new(tonic::transport::Endpoint::new(url).unwrap().connect_lazy());
-            let mut kicked = 0;
-            while let Ok(turn) = turns.acquire().await {
-                turn.forget();
+            for _ in 0..KICKS_EACH {
                 let mut client = fleet.node(number).connect(&user).await;
                 let kick = KickUserOfflineReq { platform_id: 0, kick_user_id_list: vec![user.clone()] };
                 let mut request = Caller::service("kick").request(kick);
                 request.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
                 within(gateway.kick_user_offline(request)).await.unwrap();
                 while let Some(Ok(_)) = within(client.next()).await {}
-                kicked += 1;
             }
-            kicked
         });
     }
 
-    let room = Arc::new(tokio::sync::Semaphore::new(AHEAD));
     let sending = async {
         for number in 1..=MESSAGES {
-            within(room.acquire()).await.unwrap().forget();
             service.send(&a, &b, &format!("m{number}"), &format!("message {number}")).await;
         }
     };
     let receiving = async {
         for number in 1..=MESSAGES {
-            // A client that says nothing for a minute is taken for dead.
-            if number % 200 == 0 {
-                within(seen_by_b.send(Message::Ping(vec![].into()))).await.unwrap();
-            }
-            let seen = loop {
-                match within(seen_by_b.next()).await {
-                    Some(Ok(Message::Pong(_))) => {}
-                    Some(Ok(Message::Text(text))) => break text,
-                    other => panic!("expected message {number}, got {other:?}"),
-                }
-            };
-            assert_eq!(seen.as_str(), format!("message {number}"), "once, and in order");
-            room.add_permits(1);
-            if number % 10 == 0 {
-                turns.add_permits(1);
-            }
+            assert_eq!(next(&mut seen_by_b).await, format!("message {number}"), "once, and in order");
         }
     };
-    tokio::join!(sending, receiving);
-    turns.close();
-    let kicks: Vec<u32> = crowd.join_all().await;
-    assert!(kicks.iter().sum::<u32>() > 100, "logins and kicks went on: {kicks:?}");
+    tokio::join!(sending, receiving, crowd.join_all());
 
     let kept = service.pull(&b, &conversation).await;
     let expected = (1..=MESSAGES as i64).map(|number| (number, format!("message {number}").into()));

@@ -4,6 +4,7 @@
 //! * [`fleet`]: agents and gateways on the lab's nodes;
 //! * [`client`]: websocket clients in the shapes of the OpenIM SDKs, and pushes;
 //! * [`probe`]: one connection, as a test makes it;
+//! * [`front`]: `ringsteer push` on the pusher;
 //! * [`openim`]: a fleet that serves OpenIM's clients;
 //! * [`puppet`]: clients that are not ours, as processes;
 //! * [`js_sdk`]: users of OpenIM's own JS SDK;
@@ -29,6 +30,7 @@ pub mod demo;
 pub mod deploy;
 pub mod echoing;
 pub mod fleet;
+pub mod front;
 pub mod js_sdk;
 pub mod kernel;
 pub mod lab;

@@ -13,6 +13,7 @@ use ringsteer::control::Status;
 
 use crate::{
     fleet::{self, Fleet, Options as FleetOptions},
+    front,
     lab::{Family, Lab},
 };
 
@@ -23,7 +24,7 @@ pub const GRPC_PORT: u16 = 10_088;
 pub const MSG_PORT: u16 = 10_130;
 
 /// What tokens are signed with.
-const SECRET: &str = "only of these tests";
+pub const TOKEN_SECRET: &str = "only of these tests";
 
 /// The fleet, the message service, and the secret for tokens.
 pub struct Scene<'lab> {
@@ -35,16 +36,31 @@ pub struct Scene<'lab> {
 }
 
 impl<'lab> Scene<'lab> {
-    /// Starts everything, all in one family, on a lab with a store; waits until clients can log in.
+    /// Starts everything, all in one family, on a lab with a store; waits until clients can log in. Messages are pushed
+    /// through the first node.
     ///
     /// # Errors
     /// If something does not start.
     pub fn set(lab: &'lab Lab, family: Family) -> Result<Self> {
+        Self::pushed_by(lab, family, (lab.node(0).address(family), GRPC_PORT).into())
+    }
+
+    /// The same, with `ringsteer push` between the message service and the gateways.
+    ///
+    /// # Errors
+    /// If something does not start.
+    pub fn set_with_front(lab: &'lab Lab, family: Family) -> Result<Self> {
+        let scene = Self::pushed_by(lab, family, (lab.pusher().address(family), front::RPC_PORT).into())?;
+        front::start(lab, &scene.fleet, family, "")?;
+        Ok(scene)
+    }
+
+    /// The message service has `pushed_by` push.
+    fn pushed_by(lab: &'lab Lab, family: Family, pushed_by: SocketAddr) -> Result<Self> {
         let store = lab.store(0);
         let secret_file = store.run_dir().join("token-secret");
-        fs::write(&secret_file, SECRET)?;
+        fs::write(&secret_file, TOKEN_SECRET)?;
         let msg: SocketAddr = (store.address(family), MSG_PORT).into();
-        let pushed_by: SocketAddr = (lab.node(0).address(family), GRPC_PORT).into();
         let token_file = store.run_dir().join("push-token");
         fs::write(&token_file, fleet::PUSH_TOKEN)?;
         let configuration = format!(
@@ -82,9 +98,14 @@ msg_service = "http://{msg}"
 
     /// A user whom a node owns.
     pub fn user_of(&self, node: usize) -> String {
+        self.users_of(node).next().expect("every node owns somebody")
+    }
+
+    /// The users whom a node owns, as many as are wanted.
+    pub fn users_of(&self, node: usize) -> impl Iterator<Item = String> {
         let number = self.fleet.ring.members()[node].number;
-        let mut users = (0..).map(|index| format!("user{index}"));
-        users.find(|user| self.fleet.ring.owner(user.as_bytes()).number == number).expect("every node owns somebody")
+        let users = (0..).map(|index| format!("user{index}"));
+        users.filter(move |user| self.fleet.ring.owner(user.as_bytes()).number == number)
     }
 
     /// What tokens are signed with.

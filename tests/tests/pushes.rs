@@ -2,11 +2,7 @@
 //! any node, through the front. Also while the ring is another than the user's session was placed by. Keeps the second
 //! half of the promise *steering is a hint, ownership is checked*.
 
-use std::{
-    fs,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ringsteer::{
@@ -20,8 +16,9 @@ use ringsteer_openim_rpc::{
 };
 use ringsteer_tests::{
     client::{Connection, Dial, Login, Message, Push, Shape, open},
-    fleet::{self, DIRECT_PUSH_PORT, Fleet, Options, PUSH_TOKEN, RPC_PORT},
-    lab::{Family, Lab, Process},
+    fleet::{DIRECT_PUSH_PORT, Fleet, Options, PUSH_TOKEN, RPC_PORT},
+    front,
+    lab::{Family, Lab},
     on_each_family_and_in_each_mode,
     scrape::Scrape,
     status::follows,
@@ -41,12 +38,7 @@ const NODES: usize = 4;
 /// How long anything may take here.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where the front serves its metrics, unless configured otherwise.
-const FRONT_METRICS_PORT: u16 = 9602;
-
-/// Where the front and the webhook are, on the pusher's host.
-const FRONT_PORT: u16 = 10_010;
-const FRONT_RPC_PORT: u16 = 10_011;
+/// Where the webhook is, on the pusher's host.
 const WEBHOOK_PORT: u16 = 10_013;
 
 /// Somebody who is online.
@@ -126,48 +118,14 @@ async fn webhook(address: SocketAddr, tell: mpsc::UnboundedSender<Value>) -> Res
     }
 }
 
-/// `ringsteer push` on the pusher's host, where the kernels of the nodes steer what it sends.
-fn start_front(lab: &Lab, fleet: &Fleet<'_>, here: IpAddr) -> Result<Process> {
-    let host = lab.pusher();
-    let text = format!(
-        r#"
-[node]
-name = "front"
-identity = "front:88"
-interfaces = ["eth0"]
-socket = "{}"
-[secrets]
-current = "6c6162206f6e6c792c206e6f74207365"
-[ring]
-epoch = 1
-members = [{{ number = 1, identity = "front:88", address = "{here}" }}]
-[push]
-tokens = ["{PUSH_TOKEN}"]
-[front]
-http = "{}"
-grpc = "{}"
-
-webhook_url = "http://{}/offline"
-"#,
-        fleet.socket(0).display(),
-        SocketAddr::new(here, FRONT_PORT),
-        SocketAddr::new(here, FRONT_RPC_PORT),
-        SocketAddr::new(here, WEBHOOK_PORT),
-    );
-    fs::write(host.run_dir().join("push.toml"), text)?;
-    let front = host.spawn_command("push", fleet::command(host, "push")?)?;
-    front.wait_for_log_line("taking pushes over gRPC", LIMIT)?;
-    front.wait_for_log_line("following ring", LIMIT)?;
-    Ok(front)
-}
-
 fn every_way_of_pushing_reaches_the_user_and_the_webhook_only_who_is_offline(family: Family, mode: Mode) -> Result<()> {
     let lab = Lab::builder().nodes(NODES).clients(1).build()?;
     let fleet = Fleet::start(&lab, &Options { ring_file: true, ..Options::in_mode(family, mode) })?;
     let here = lab.pusher().address(family);
     let (tell, mut told) = mpsc::unbounded_channel();
     let listening = lab.pusher().spawn(webhook(SocketAddr::new(here, WEBHOOK_PORT), tell))?;
-    let front = start_front(&lab, &fleet, here)?;
+    let webhook_url = format!("webhook_url = \"http://{}/offline\"", SocketAddr::new(here, WEBHOOK_PORT));
+    let front = front::start(&lab, &fleet, family, &webhook_url)?;
     let node_address = |node: usize, port| SocketAddr::new(lab.node(node).address(family), port);
     let steered = fleet.push();
 
@@ -239,14 +197,15 @@ fn every_way_of_pushing_reaches_the_user_and_the_webhook_only_who_is_offline(fam
             // The front, over HTTP and as OpenIM calls it; each twice.
             let way = id("front");
             for _ in 0..2 {
-                let (status, answer) = by_front(SocketAddr::new(here, FRONT_PORT), &way, &all, PUSH_TOKEN).await?;
+                let (status, answer) =
+                    by_front(SocketAddr::new(here, front::HTTP_PORT), &way, &all, PUSH_TOKEN).await?;
                 let wanted: Vec<&str> =
                     all.iter().map(|user| if names.contains(user) { "delivered" } else { "offline" }).collect();
                 ensure!(status == 200 && statuses(&answer) == wanted, "{way}: {status} {answer}");
             }
             expected.push(way);
             let way = id("front-rpc");
-            let results = by_rpc(SocketAddr::new(here, FRONT_RPC_PORT), &way, &all, PUSH_TOKEN).await?;
+            let results = by_rpc(SocketAddr::new(here, front::RPC_PORT), &way, &all, PUSH_TOKEN).await?;
             ensure!(results.iter().filter(|one| !one.resp.is_empty()).count() == names.len(), "{results:?}");
             expected.push(way);
             // Each message's offline users are told once, and nobody else.
@@ -262,7 +221,7 @@ fn every_way_of_pushing_reaches_the_user_and_the_webhook_only_who_is_offline(fam
         users.iter_mut().for_each(|user| user.expected.extend(expected.iter().cloned()));
         if round == "one ring" && mode == Mode::LateBinding {
             // The kernel has brought each batch of the front to its owner itself: three messages, one of them twice.
-            let figures = Scrape::of(lab.pusher(), FRONT_METRICS_PORT)?;
+            let figures = Scrape::of(lab.pusher(), front::METRICS_PORT)?;
             let answers =
                 |from: &str| figures.samples.get(&format!("ringsteer_front_answers_total{{from=\"{from}\"}}"));
             let all = (3 * (names.len() + offline.len())) as f64;
@@ -281,13 +240,13 @@ fn every_way_of_pushing_reaches_the_user_and_the_webhook_only_who_is_offline(fam
         let mut answer = String::new();
         timeout(LIMIT, stream.read_to_string(&mut answer)).await??;
         ensure!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
-        for port in [SocketAddr::new(here, FRONT_RPC_PORT), node_address(0, RPC_PORT)] {
+        for port in [SocketAddr::new(here, front::RPC_PORT), node_address(0, RPC_PORT)] {
             match by_rpc(port, "no-token", &names, wrong).await {
                 Err(error) if error.to_string().contains("token") => {}
                 other => bail!("a wrong token was answered by {other:?}"),
             }
         }
-        let (status, _) = by_front(SocketAddr::new(here, FRONT_PORT), "no-token", &names, wrong).await?;
+        let (status, _) = by_front(SocketAddr::new(here, front::HTTP_PORT), "no-token", &names, wrong).await?;
         ensure!(status == 401, "a wrong token was answered with {status}");
         ensure!(told.is_empty(), "the webhook was called of something else: {:?}", told.recv().await);
         anyhow::Ok(())
