@@ -4,7 +4,8 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -20,16 +21,22 @@ use ringsteer_tests::{
     lab::{Family, Lab},
     on_each_family,
     openim::Scene,
+    rounds::Rounds,
+    scrape::{GATEWAY, Scrape},
 };
 use tokio_tungstenite::tungstenite::{Message, WebSocket, protocol::Role};
 
-on_each_family!(every_sdk_logs_in_at_its_owner, what_is_wrong_is_told_as_each_sdk_reads_it);
+on_each_family!(
+    every_sdk_logs_in_at_its_owner,
+    what_is_wrong_is_told_as_each_sdk_reads_it,
+    a_kicked_token_is_worth_nothing_at_any_node
+);
 
 /// All forms. In one, the kernel finds no user: such a client comes to any node, and is at its owner before it is answered.
 const SHAPES: [Shape; 5] = Shape::ALL;
 
 /// Longest wait for anything.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 const ANDROID: u8 = 2;
 
@@ -65,10 +72,15 @@ fn wants_reply(shape: Shape) -> bool {
     matches!(shape, Shape::Wasm | Shape::Js)
 }
 
-/// Sends the request and reads the head of the answer, byte by byte, for what follows is somebody else's.
+/// Sends the request and reads the head of the answer.
 fn dial(scene: &Scene<'_>, login: &Login, shape: Shape) -> Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&scene.address, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    dial_for(LIMIT, scene, login, shape)
+}
+
+/// The same, waiting no longer than that. It reads byte by byte, for what follows is somebody else's.
+fn dial_for(limit: Duration, scene: &Scene<'_>, login: &Login, shape: Shape) -> Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&scene.address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
     stream.write_all(&login.request(shape))?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -184,4 +196,73 @@ fn what_is_wrong_is_told_as_each_sdk_reads_it(family: Family) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Logs in as soon as the ring allows it. While one comes into force a client may be told to come back; and the ring before
+/// gives it to a gateway that is dead, and nobody answers.
+fn dial_patiently(scene: &Scene<'_>, login: &Login, shape: Shape) -> Result<Answer> {
+    let since = Instant::now();
+    loop {
+        match dial_for(Duration::from_secs(5), scene, login, shape) {
+            Ok(answer) if !matches!(answer.status, 421 | 503) => return Ok(answer),
+            answer if since.elapsed() > 2 * LIMIT => bail!("never let in: {:?}", answer.map(|answer| answer.status)),
+            _ => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Waits until a node's gateway knows so many kicked tokens.
+fn wait_for_kicked(scene: &Scene<'_>, node: usize, tokens: f64) -> Result<()> {
+    let since = Instant::now();
+    loop {
+        let scrape = Scrape::of(scene.fleet.lab.node(node), GATEWAY);
+        match scrape.and_then(|scrape| scrape.value("ringsteer_tokens_kicked")) {
+            Ok(known) if known == tokens => return Ok(()),
+            last if since.elapsed() > LIMIT => bail!("node {node} does not know {tokens} kicked tokens: {last:?}"),
+            _ => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// A token that another login has ended stays ended when the gateway that did it is dead and the ring has given the user to
+/// another one, and at one that was started later.
+fn a_kicked_token_is_worth_nothing_at_any_node(family: Family) -> Result<()> {
+    let lab = lab()?;
+    let scene = Scene::set(&lab, family)?;
+    scene.fleet.wait_for_links()?;
+    let user = scene.user_of(0);
+    let [first, second, third] = [1, 2, 3].map(|hours| scene.token(&user, ANDROID, &format!("{hours}h")));
+    let (first, second, third) = (login(&user, first?), login(&user, second?), login(&user, third?));
+    let kicked = lab.client(0).run(|| {
+        let mut socket = dial(&scene, &first, Shape::Native)?.socket()?;
+        let _newer = dial(&scene, &second, Shape::Native)?.socket()?;
+        let Message::Binary(frame) = socket.read()? else { bail!("no frame") };
+        Ok(wire(Shape::Native).read_response(&frame, 1 << 20)?.id)
+    })?;
+    ensure!(kicked == id::KICKED, "{kicked} instead of a kick");
+    for node in 0..3 {
+        wait_for_kicked(&scene, node, 1.0)?;
+    }
+
+    scene.fleet.gateways[0].kill()?;
+    let mut rounds = Rounds::of(&scene.fleet);
+    for (node, good) in [(1, &second), (2, &third)] {
+        if node == 2 {
+            scene.fleet.gateways[2].kill()?;
+            scene.fleet.gateways[2].restart()?;
+            wait_for_kicked(&scene, 2, 1.0)?;
+        }
+        rounds.next(&[node])?;
+        lab.client(0).run(|| {
+            let Answer { status, rest: Rest::Body(body) } = dial_patiently(&scene, &first, Shape::Native)? else {
+                bail!("a kicked token is good at node {node}");
+            };
+            let reply: Reply = serde_json::from_str(&body).with_context(|| format!("node {node}: {status} {body}"))?;
+            ensure!(status == 200 && reply.err_code == 1506, "node {node}: {status} {body}");
+            // Who was not kicked is let in. It goes away before the next ring.
+            dial_patiently(&scene, good, Shape::Native)?.socket()?;
+            Ok(())
+        })?;
+    }
+    Ok(())
 }

@@ -178,6 +178,7 @@ impl Shared {
         );
         let kicked = kicked.load(Ordering::Relaxed);
         figures.counter("sessions_kicked", "Sessions that another login of their user has ended", kicked);
+        figures.gauge("tokens_kicked", "Tokens that log nobody in any more, at any gateway", self.tokens_kicked());
     }
 }
 

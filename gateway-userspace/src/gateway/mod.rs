@@ -318,6 +318,7 @@ impl Gateway {
         for listener in listeners {
             shared.tasks.spawn(listener.accept(Arc::clone(&shared)));
         }
+        shared.tasks.spawn(openim::spread(Arc::clone(&shared)));
         tokio::select! {
             () = stop => {}
             () = shared.sweeper.run() => {}

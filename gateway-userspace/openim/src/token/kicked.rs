@@ -3,7 +3,10 @@
 //! A kicked client is told so (frame 2002) and gives up. Should the frame not reach it, it would come back, and kick the
 //! login that kicked it. So its token is remembered for as long as it would be good otherwise, and gets 1506.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound,
+};
 
 use super::{TokenDigest, UnixSeconds};
 
@@ -15,9 +18,12 @@ pub const MAX_KICKED: usize = 1 << 20;
 pub struct Kicked {
     until: HashMap<TokenDigest, UnixSeconds>,
     /// The same, the next to expire first.
-    order: BTreeSet<(UnixSeconds, TokenDigest)>,
+    order: BTreeSet<KickedToken>,
     limit: usize,
 }
+
+/// A token that was kicked: when it would expire, and which. In the order in which they are forgotten.
+pub type KickedToken = (UnixSeconds, TokenDigest);
 
 impl Kicked {
     /// No token, and room for `limit` of them.
@@ -25,15 +31,23 @@ impl Kicked {
         Self { until: HashMap::new(), order: BTreeSet::new(), limit }
     }
 
-    /// Remembers a token until it expires.
-    pub fn insert(&mut self, token: TokenDigest, expires: UnixSeconds) {
-        if let Some(before) = self.until.insert(token, expires) {
+    /// Remembers a token until it expires. Whether it is remembered from now on, and was not before.
+    pub fn insert(&mut self, token: TokenDigest, expires: UnixSeconds) -> bool {
+        let before = self.until.insert(token, expires);
+        if let Some(before) = before {
             self.order.remove(&(before, token));
         }
         self.order.insert((expires, token));
         while self.until.len() > self.limit {
             self.forget_first();
         }
+        before.is_none() && self.contains(&token)
+    }
+
+    /// The first `most` of those that are forgotten after the one given; of all if none is.
+    pub fn after(&self, after: Option<KickedToken>, most: usize) -> Vec<KickedToken> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.order.range((from, Bound::Unbounded)).take(most).copied().collect()
     }
 
     /// Forgets those that have expired.

@@ -32,7 +32,10 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{digest::TokenDigest, kicked::Kicked};
+pub use self::{
+    digest::TokenDigest,
+    kicked::{Kicked, KickedToken},
+};
 use crate::{
     error::{ApiError, Code},
     login::Login,
@@ -156,6 +159,11 @@ impl Keys {
             return Err(ApiError::new(Code::TokenKicked, "another login has ended this one"));
         }
         Ok(claims)
+    }
+
+    /// When those tokens expired that are worth nothing to anybody at `now`: clocks may differ.
+    pub fn expired_until(&self, now: UnixSeconds) -> UnixSeconds {
+        now.saturating_sub_unsigned(self.leeway.as_secs())
     }
 
     /// A token for a user, signed with the first secret, that is good from `now` until it expires.

@@ -151,10 +151,10 @@ fn a_token_is_one_users_on_one_platform() {
 fn of_too_many_kicked_those_that_expire_first_are_forgotten() {
     let mut kicked = Kicked::new(2);
     let [a, b, c] = ["a", "b", "c"].map(TokenDigest::of);
-    kicked.insert(a, 30);
-    kicked.insert(b, 10);
-    kicked.insert(b, 20);
-    kicked.insert(c, 40);
+    assert!(kicked.insert(a, 30) && kicked.insert(b, 10));
+    assert!(!kicked.insert(b, 20), "it is known");
+    assert!(kicked.insert(c, 40));
+    assert!(!kicked.insert(b, 20), "there is no room for it");
     assert!(kicked.contains(&a) && !kicked.contains(&b) && kicked.contains(&c));
     assert_eq!(kicked.len(), 2);
 }
@@ -184,4 +184,31 @@ proptest! {
         let _ = keys().verify(&parts, NOW);
         let _ = keys().verify(&signed(HEADER, &claims), NOW);
     }
+}
+
+#[test]
+fn kicked_tokens_can_be_told_part_by_part() {
+    let mut kicked = Kicked::default();
+    let all: Vec<_> = (0..10).map(|number| (100 + number % 3, TokenDigest::of(&number.to_string()))).collect();
+    all.iter().for_each(|&(expires, token)| assert!(kicked.insert(token, expires)));
+    let (mut told, mut after) = (Vec::new(), None);
+    loop {
+        let some = kicked.after(after, 4);
+        let Some(&last) = some.last() else { break };
+        assert!(some.len() <= 4 && some.is_sorted());
+        told.extend(some);
+        after = Some(last);
+    }
+    assert!(told.is_sorted() && told.len() == all.len() && all.iter().all(|token| told.contains(token)));
+}
+
+#[test]
+fn a_kicked_token_is_remembered_for_as_long_as_it_would_be_good() {
+    let token = TokenDigest::of("t");
+    let mut kicked = Kicked::default();
+    kicked.insert(token, NOW);
+    kicked.forget_expired(keys().expired_until(NOW + LEEWAY - 1));
+    assert!(kicked.contains(&token));
+    kicked.forget_expired(keys().expired_until(NOW + LEEWAY));
+    assert!(!kicked.contains(&token));
 }

@@ -34,7 +34,7 @@ pub(in crate::gateway) struct Refusal {
 pub(in crate::gateway) fn authenticate(openim: &OpenIm, login: &Login) -> Result<Claims, Refusal> {
     let now = now();
     let mut kicked = openim.kicked();
-    kicked.forget_expired(now);
+    kicked.forget_expired(openim.keys.expired_until(now));
     openim.keys.authenticate(login, &kicked, now).map_err(|error| Refusal { error, wants_reply: login.wants_reply })
 }
 

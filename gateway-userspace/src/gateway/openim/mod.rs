@@ -3,17 +3,19 @@
 //! | file | subject |
 //! |---|---|
 //! | `login` | from a request to a client that is who it says, or the error in the form that it reads |
+//! | `kicked` | tokens that are worth nothing any more, at every gateway |
 //! | `service` | the message service, asked for clients |
 //! | `presence` | who is online, and who wants to know |
 //!
 //! What clients mean is decided in the pure [`crate::session::application`].
 
+mod kicked;
 mod login;
 mod presence;
 mod service;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -21,18 +23,21 @@ use bytes::Bytes;
 use ringsteer_openim::{
     dispatch::{Client, Failure, Question},
     policy::Policy,
-    token::{Keys, Kicked, UnixSeconds},
+    token::{Keys, Kicked, KickedToken, UnixSeconds},
 };
 use ringsteer_openim_rpc::Caller;
+use tokio::sync::broadcast;
 
 use self::service::MessageService;
 pub(super) use self::{
+    kicked::spread,
     login::{Refusal, authenticate, greeting, register},
-    presence::{Presence, answer},
+    presence::Presence,
 };
 use super::Shared;
 use crate::{
     config::{self, ConfigError},
+    peer::gateways::Handlers,
     session::table::Card,
 };
 
@@ -43,7 +48,15 @@ pub(super) struct OpenIm {
     policy: Policy,
     /// Tokens that another login has ended.
     kicked: Mutex<Kicked>,
+    /// The same, as they become known here.
+    news: broadcast::Sender<KickedToken>,
     service: MessageService,
+}
+
+/// Answers other gateways.
+pub(super) fn answer(handlers: &mut Handlers, shared: &Weak<Shared>) {
+    presence::answer(handlers, shared);
+    kicked::answer(handlers, shared);
 }
 
 // === impl OpenIm ===
@@ -58,6 +71,7 @@ impl OpenIm {
             keys: config.keys()?,
             policy: config.login_policy,
             kicked: Mutex::default(),
+            news: broadcast::Sender::new(kicked::MAX_NEWS),
             service: MessageService::new(config, config.msg_token()?),
         })
     }
@@ -73,12 +87,17 @@ impl Shared {
         self.openim.as_ref().map(|openim| openim.policy).unwrap_or_default()
     }
 
-    /// Another login, or an operator, has ended a session: its token is worth nothing any more.
+    /// Another login, or an operator, has ended a session: its token is worth nothing any more, here and anywhere.
     pub(super) fn token_is_kicked(&self, card: &Card) {
         self.counters.kicked();
         if let (Some(openim), Some(token)) = (&self.openim, card.token) {
-            openim.kicked().insert(token, card.token_expires);
+            openim.are_kicked(&[(card.token_expires, token)]);
         }
+    }
+
+    /// How many tokens are known as kicked.
+    pub(super) fn tokens_kicked(&self) -> usize {
+        self.openim.as_ref().map_or(0, |openim| openim.kicked().len())
     }
 
     /// Asks on behalf of a client.

@@ -49,6 +49,11 @@ impl Lives {
         })
     }
 
+    /// The present processes that are not known to have ended, with their nodes.
+    pub fn living(&self) -> impl Iterator<Item = (NodeAddress, Incarnation)> {
+        self.nodes.iter().filter(|(_, life)| !life.refused).map(|(node, life)| (*node, life.incarnation))
+    }
+
     /// Nodes with which a link is up.
     pub(super) fn linked(&self) -> usize {
         self.nodes.values().filter(|life| life.links > 0).count()
@@ -134,7 +139,9 @@ mod tests {
         assert!(!lives.refused(node) && !lives.has_ended(node, process(1)));
         lives.parted(node, process(1));
         assert!(!lives.has_ended(node, process(1)), "without links it may live all the same");
+        assert!(lives.living().eq([(node, process(1))]));
         assert!(lives.refused(node) && lives.has_ended(node, process(1)));
+        assert_eq!(lives.living().count(), 0);
         assert!(!lives.refused(node), "once is news");
     }
 

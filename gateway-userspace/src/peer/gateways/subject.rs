@@ -40,6 +40,8 @@ impl Subject {
     pub const ONLINE: Self = Self(3);
     /// On which platforms users are online, for clients that watch them.
     pub const PRESENCE: Self = Self(4);
+    /// Tokens that log nobody in any more.
+    pub const KICKED: Self = Self(7);
     /// The first of those that belong to the moving of sessions: up to 31.
     pub const HANDOFF: Self = Self(16);
 }
