@@ -36,7 +36,7 @@ const SECRET: &str = "a secret of tests";
 fn ringsteer(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringsteer"));
     command.args(arguments);
-    for variable in ["RUST_LOG", "RINGSTEER_TOKEN", "RINGSTEER_TOKEN_SECRET_FILE"] {
+    for variable in ["RUST_LOG", "RINGSTEER_TOKEN", "RINGSTEER_TOKEN_SECRET_FILE", "RINGSTEER_CONFIG"] {
         command.env_remove(variable);
     }
     command
@@ -180,6 +180,65 @@ fn a_token_is_good_where_the_secret_is_known() {
     let output = ringsteer(&["token", "--user", "alice", "--platform", "ios"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("--secret-file"));
+}
+
+/// A gateway's configuration names the secret, the environment may say another configuration, or another key, and the flag
+/// another secret.
+#[test]
+fn the_secret_is_the_configured_one_unless_another_is_named() {
+    let (secret, other) = (secret_file(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(other.path(), "another secret").unwrap();
+    // Without a secret it is one of a gateway that has other clients.
+    let config = |secrets: &[&tempfile::NamedTempFile]| {
+        let secrets: Vec<_> = secrets.iter().map(|secret| secret.path()).collect();
+        let (serve, openim) = match secrets[..] {
+            [] => ("websocket", String::new()),
+            _ => ("openim", format!("[openim]\ntoken_secret_files = {secrets:?}")),
+        };
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            r#"
+            [node]
+            name = "node-1"
+            identity = "node-1:88"
+            interfaces = ["eth0"]
+            [secrets]
+            current = "000102030405060708090a0b0c0d0e0f"
+            [ring]
+            epoch = 1
+            members = [{{ number = 1, identity = "node-1:88", address = "192.0.2.11" }}]
+            [push]
+            insecure_no_auth = true
+            [[services]]
+            name = "websocket"
+            address = "192.0.2.1:10001"
+            parameter = "sendID"
+            serve = "{serve}"
+            {openim}
+            "#
+        );
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    };
+    let path = |file: &tempfile::NamedTempFile| file.path().to_str().unwrap().to_owned();
+    let (ours, others) = (config(&[&secret, &other]), config(&[&other]));
+    let made = |arguments: &[&str], environment: &[(&str, String)]| {
+        let mut command = ringsteer(&["token", "--user", "alice", "--platform", "web"]);
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (*name, value)));
+        let output = command.output().unwrap();
+        let token = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        keys().verify(token.trim_end(), now()).map(|claims| claims.user).map_err(|error| (error.code, errors))
+    };
+    let (config_variable, key) = ("RINGSTEER_CONFIG", "RINGSTEER_OPENIM_TOKEN_SECRET_FILES");
+    assert_eq!(made(&["--config", &path(&ours)], &[]).unwrap(), "alice");
+    assert_eq!(made(&[], &[(config_variable, path(&ours))]).unwrap(), "alice");
+    assert_eq!(made(&["--config", &path(&others)], &[]).unwrap_err().0, Code::TokenUnknown);
+    assert_eq!(made(&["--config", &path(&others)], &[(key, format!("[{:?}]", path(&secret)))]).unwrap(), "alice");
+    assert_eq!(made(&["--config", &path(&others), "--secret-file", &path(&secret)], &[]).unwrap(), "alice");
+
+    let (_, errors) = made(&["--config", &path(&config(&[]))], &[]).unwrap_err();
+    assert!(errors.contains("--secret-file") && errors.contains("serves no OpenIM's clients"), "{errors}");
 }
 
 #[test]

@@ -79,7 +79,8 @@ The end of input waits for the answers that are still to come; with --stay the s
 Ctrl-C or until the other side ends it.
 
 Examples:
-  ringsteer connect --url ws://192.0.2.1:10001/ --user alice --platform web --secret-file token-secret
+  ringsteer connect --url ws://192.0.2.1:10001/ --user alice --platform web
+  ringsteer connect --url ws://192.0.2.1:10001/ --user alice --secret-file token-secret
   echo '@bob hello' | ringsteer connect --url ws://192.0.2.1:10001/ --user alice --platform linux --token \"$TOKEN\"
   ringsteer connect … --stay -o json </dev/null | jq 'select(.event == \"push\")'
 

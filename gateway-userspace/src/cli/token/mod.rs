@@ -23,7 +23,7 @@ use super::output::{self, Output, Verdict, exit_codes};
 #[derive(Debug, Parser)]
 #[command(after_help = concat!("\
 Examples:
-  ringsteer token --user alice --platform web --secret-file token-secret
+  ringsteer token --user alice --platform web
   ringsteer token --user alice --platform 2 --expires-in 15m --secret-file token-secret -o json
   curl --get http://192.0.2.1:10001/ --data-urlencode \"token=$(ringsteer token …)\" …
 
