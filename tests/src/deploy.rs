@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 /// What there is to apply: the base, and the overlays.
-pub const KUSTOMIZATIONS: [&str; 3] = ["base", "overlays/openim", "overlays/steer-only"];
+pub const KUSTOMIZATIONS: [&str; 4] = ["base", "overlays/openim", "overlays/steer-only", "overlays/whole"];
 
 /// The directory with the manifests.
 pub fn directory() -> PathBuf {
@@ -73,6 +73,11 @@ pub fn pods(objects: &[Value]) -> Vec<(&str, &Value)> {
         pods.extend(object["metadata"]["name"].as_str().zip(spec));
     }
     pods
+}
+
+/// Those of them that are a node of the fleet, and not a service beside it.
+pub fn nodes(objects: &[Value]) -> Vec<(&str, &Value)> {
+    pods(objects).into_iter().filter(|(_, pod)| pod["hostNetwork"] == true).collect()
 }
 
 /// The containers of a pod, those that run first included.

@@ -58,7 +58,13 @@ fn configurations(kustomization: &str, pod: &str) -> Result<Vec<Config>> {
             // Where the binary looks for it by itself.
             let mount = container["volumeMounts"].as_array().context("no mounts")?;
             ensure!(mount.iter().any(|one| one["name"] == "config" && one["mountPath"] == "/etc/ringsteer"));
-            let environment = environment(container, pod, namespace)?;
+            let mut environment = environment(container, pod, namespace)?;
+            if container["args"] == serde_json::json!(["msg"]) {
+                // It reads the tables that are its own. That the others are good as well is looked at all the same.
+                environment.extend([("RINGSTEER_NODE_NAME".into(), "worker-1".into())]);
+                environment.extend([("RINGSTEER_NODE_IDENTITY".into(), "worker-1:88".into())]);
+                environment.extend([("RINGSTEER_NODE_ADDRESS".into(), "198.51.100.11".into())]);
+            }
             let overrides = Overrides::of_environment(environment);
             let config = Config::parse(text, &overrides)
                 .with_context(|| format!("{kustomization}: {holder}: {}", container["name"]))?;
@@ -82,6 +88,11 @@ fn every_container_reads_a_good_configuration() -> Result<()> {
             find(&objects, "ConfigMap", &kubernetes.config_map)?;
             if kustomization != "overlays/steer-only" {
                 find(&objects, "Service", &kubernetes.service)?;
+            }
+            if kustomization == "overlays/openim" || kustomization == "overlays/whole" {
+                let openim = config.openim.as_ref().context("OpenIM's clients are not served")?;
+                let service = openim.msg_service.as_deref().context("no message service")?;
+                ensure!(service.ends_with(":10130") && config.msg.listen.port() == 10_130, "{service}");
             }
             // Where the probes ask.
             let everywhere = |port: u16| Some(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)));
@@ -115,11 +126,44 @@ fn what_is_served_is_declared() -> Result<()> {
             let served = config.services.iter().any(|service| service.serve != Serve::None);
             let links = u64::from(config.peers.gateway_port);
             ensure!(declared.contains(&links) == served, "{kustomization}: the port of the gateways' links");
+            if let Some(grpc) = config.push.grpc {
+                ensure!(declared.contains(&grpc.port().into()), "{kustomization}: where OpenIM's pushers call");
+            }
             for service in config.services.iter().filter(|service| service.serve != Serve::None) {
                 ensure!(declared.contains(&service.address.port().into()), "{kustomization}: {}", service.name);
             }
         }
     }
+    Ok(())
+}
+
+/// The services beside the nodes are where the others look for them, by names and ports that are there.
+#[test]
+fn the_whole_finds_its_parts() -> Result<()> {
+    let objects = deploy::objects("overlays/whole")?;
+    let config = configurations("overlays/whole", "any")?.pop().context("no configuration")?;
+    let openim = config.openim.context("OpenIM's clients are not served")?;
+    let (msg, front) = (config.msg, config.front);
+    for (url, serves) in [
+        (openim.msg_service.context("no message service")?, Some(msg.listen)),
+        (msg.push.context("nobody pushes")?, front.grpc),
+    ] {
+        let (name, port) = url.strip_prefix("http://").and_then(|rest| rest.split_once(':')).context("no address")?;
+        let service = find(&objects, "Service", name)?;
+        let ports = service["spec"]["ports"].as_array().context("no ports")?;
+        let port: u16 = port.parse()?;
+        ensure!(ports.iter().any(|one| one["port"] == port), "{name} has no port {port}");
+        ensure!(serves.is_some_and(|address| address.port() == port), "nobody serves {url}");
+    }
+    // Each is shown the token that it wants to see.
+    assert_eq!(openim.msg_token_file, msg.token_file);
+    ensure!(msg.token_file.is_some(), "the message service takes anybody");
+    assert_eq!(msg.push_token_file.as_deref(), config.push.token_file());
+    // Metrics and probes are asked for from outside, too.
+    let everywhere = |port: u16| Some(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)));
+    assert_eq!((config.metrics.msg, front.metrics), (everywhere(9603), everywhere(9602)));
+    // Where the claim is mounted.
+    ensure!(msg.path.starts_with("/var/lib/ringsteer"), "messages in {}", msg.path.display());
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use ringsteer_tests::deploy::{self, KUSTOMIZATIONS, containers, find, pods};
+use ringsteer_tests::deploy::{self, KUSTOMIZATIONS, containers, find, nodes, pods};
 use serde_json::Value;
 
 fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
@@ -24,6 +24,11 @@ fn what_a_pod_mounts_exists() -> Result<()> {
                     find(&objects, "Secret", name)?;
                 }
                 volumes.insert(volume["name"].as_str().context("a volume without a name")?);
+            }
+            // What a StatefulSet claims for each of its pods.
+            let set = objects.iter().find(|one| one["metadata"]["name"] == holder && one["kind"] == "StatefulSet");
+            for claim in set.into_iter().flat_map(|set| list(&set["spec"], "volumeClaimTemplates")) {
+                volumes.insert(claim["metadata"]["name"].as_str().context("a claim without a name")?);
             }
             let mut mounted = BTreeSet::new();
             for mount in containers(pod).flat_map(|container| list(container, "volumeMounts")) {
@@ -60,14 +65,14 @@ fn probes_ask_a_port_that_is_there() -> Result<()> {
     Ok(())
 }
 
-/// All of these pods are in the host's network, and can meet on a host.
+/// The nodes are in their hosts' network.
 #[test]
 fn no_two_containers_take_one_port() -> Result<()> {
     for kustomization in KUSTOMIZATIONS {
         let objects = deploy::objects(kustomization)?;
+        ensure!(nodes(&objects).len() == 1, "{kustomization} has another number of kinds of node than one");
         let mut taken = BTreeMap::new();
-        for (holder, pod) in pods(&objects) {
-            ensure!(pod["hostNetwork"] == true, "{holder} is not in the host's network");
+        for (_, pod) in pods(&objects) {
             for port in containers(pod).flat_map(|container| list(container, "ports")) {
                 let name = port["name"].as_str().context("a port without a name")?;
                 // IANA_SVC_NAME, which the schemas do not express.
@@ -104,7 +109,9 @@ fn selectors_find_their_pods_and_names_their_ports() -> Result<()> {
             let place = || format!("{kustomization}: {} {}", object["kind"], object["metadata"]["name"]);
             let selector = match object["kind"].as_str() {
                 Some("Service") => &object["spec"]["selector"],
-                Some("PodDisruptionBudget" | "DaemonSet" | "StatefulSet") => &object["spec"]["selector"]["matchLabels"],
+                Some("PodDisruptionBudget" | "DaemonSet" | "Deployment" | "StatefulSet") => {
+                    &object["spec"]["selector"]["matchLabels"]
+                }
                 _ => continue,
             };
             ensure!(selects(&objects, selector), "{} selects nothing", place());
@@ -137,14 +144,13 @@ fn every_object_is_in_the_namespace_that_is_made() -> Result<()> {
 fn updates_drain_one_node_after_the_other() -> Result<()> {
     for kustomization in KUSTOMIZATIONS {
         let objects = deploy::objects(kustomization)?;
-        let nodes: Vec<&Value> =
-            objects.iter().filter(|one| one["kind"] == "DaemonSet" || one["kind"] == "StatefulSet").collect();
-        let [node] = nodes[..] else { anyhow::bail!("{kustomization} has {} kinds of node", nodes.len()) };
+        let is_node = |one: &&Value| one["spec"]["template"]["spec"]["hostNetwork"] == true;
+        let node = objects.iter().find(is_node).context("no node")?;
         ensure!(node["spec"]["updateStrategy"]["type"] == "RollingUpdate", "{kustomization}");
         // A StatefulSet's updates go one by one anyway.
         let unavailable = &node["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"];
         ensure!(node["kind"] == "StatefulSet" || *unavailable == 1, "{kustomization}");
-        for (holder, pod) in pods(&objects) {
+        for (holder, pod) in nodes(&objects) {
             ensure!(pod["priorityClassName"] == "system-node-critical", "{holder}");
             let grace = pod["terminationGracePeriodSeconds"].as_u64().context("no grace period")?;
             for container in list(pod, "containers").filter(|one| one["name"] == "gateway") {

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::{
-    apps::v1::{DaemonSet, StatefulSet},
+    apps::v1::{DaemonSet, Deployment, StatefulSet},
     core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount},
     policy::v1::PodDisruptionBudget,
     rbac::v1::{Role, RoleBinding},
@@ -55,6 +55,7 @@ fn check(object: &Value) -> Result<()> {
         ("v1", "Secret") => fits::<Secret>(object),
         ("v1", "Service") => fits::<Service>(object),
         ("apps/v1", "DaemonSet") => fits::<DaemonSet>(object),
+        ("apps/v1", "Deployment") => fits::<Deployment>(object),
         ("apps/v1", "StatefulSet") => fits::<StatefulSet>(object),
         ("policy/v1", "PodDisruptionBudget") => fits::<PodDisruptionBudget>(object),
         ("rbac.authorization.k8s.io/v1", "Role") => fits::<Role>(object),

@@ -2,7 +2,7 @@
 //! `tests/capabilities.rs` on the running programs.
 
 use anyhow::{Context as _, Result, ensure};
-use ringsteer::config::{Config, Overrides};
+use ringsteer::config::{Config, Overrides, read_token};
 use ringsteer_tests::deploy::{self, KUSTOMIZATIONS, containers, find, pods};
 use serde_json::{Value, json};
 
@@ -26,8 +26,11 @@ fn every_container_is_confined() -> Result<()> {
                 let place = || format!("{kustomization}: {holder}: {name}");
                 let context = &container["securityContext"];
                 ensure!(context["readOnlyRootFilesystem"] == true, "{}: the root can be written", place());
-                // Said, because the image's own user is nobody.
-                ensure!(context["runAsUser"] == 0, "{}: no user", place());
+                // Said, because the image's own user is nobody: root where it takes capabilities or the agent's socket.
+                let is_nobody = pod["securityContext"]["runAsNonRoot"] == true && context["runAsUser"].is_null();
+                ensure!(is_nobody == (name == "msg") && (is_nobody || context["runAsUser"] == 0), "{}: user", place());
+                let adds = context["capabilities"]["add"].as_array();
+                ensure!(pod["hostNetwork"] == true || adds.is_none(), "{}: capabilities", place());
                 ensure!(container["resources"]["limits"]["memory"].is_string(), "{}: no limit", place());
                 ensure!(container["resources"]["requests"]["cpu"].is_string(), "{}: no request", place());
                 if context["privileged"] == true {
@@ -116,6 +119,19 @@ fn the_secret_in_the_manifests_is_none() -> Result<()> {
     let error =
         Config::parse(&config, &Overrides::default())?.push.tokens().expect_err("a token was taken").to_string();
     ensure!(error.contains("a token for pushing is"), "{error}");
+
+    for kustomization in ["overlays/openim", "overlays/whole"] {
+        let objects = deploy::objects(kustomization)?;
+        let secret = find(&objects, "Secret", "ringsteer")?["stringData"]["token-secret"].clone();
+        std::fs::write(file.path(), secret.as_str().context("there is no token secret")?)?;
+        let openim = format!("[openim]\ntoken_secret_files = [{:?}]\n[ring]", file.path());
+        let openim = Config::parse(&config.replace("[ring]", &openim), &Overrides::default())?.openim;
+        ensure!(openim.context("no OpenIM")?.keys().is_err(), "{kustomization}: anybody can sign tokens");
+    }
+    let objects = deploy::objects("overlays/whole")?;
+    let token = find(&objects, "Secret", "ringsteer")?["stringData"]["msg-token"].clone();
+    std::fs::write(file.path(), token.as_str().context("there is no token")?)?;
+    ensure!(read_token(file.path()).is_err(), "everybody knows the message service's token");
     Ok(())
 }
 
@@ -136,7 +152,16 @@ fn the_overlays_run_the_containers_of_the_base() -> Result<()> {
     let openim = pod("overlays/openim", "StatefulSet", "openim-openim-msggateway")?;
     let steer_only = pod("overlays/steer-only", "DaemonSet", "ringsteer-node")?;
     assert_eq!(openim["initContainers"], base["initContainers"]);
-    assert_eq!(openim["containers"], base["containers"]);
+    // The gateway is called by OpenIM's pushers at a port below 1024.
+    let mut called = base["containers"].clone();
+    let gateway = called.as_array_mut().and_then(|all| all.iter_mut().find(|one| one["name"] == "gateway"));
+    let gateway = gateway.context("no gateway")?;
+    let add = |list: &mut Value, value| list.as_array_mut().context("no list").map(|list| list.push(value));
+    add(&mut gateway["ports"], json!({"name": "openim-push", "containerPort": 88}))?;
+    add(&mut gateway["securityContext"]["capabilities"]["add"], json!("NET_BIND_SERVICE"))?;
+    assert_eq!(openim["containers"], called);
+    let whole = pod("overlays/whole", "DaemonSet", "ringsteer-node")?;
+    assert_eq!((&whole["initContainers"], &whole["containers"]), (&base["initContainers"], &base["containers"]));
     assert_eq!(steer_only["initContainers"], base["initContainers"]);
     assert_eq!(steer_only["containers"][0], base["containers"][0]);
     assert_eq!(steer_only["containers"].as_array().map(Vec::len), Some(1), "steer-only has a gateway");
