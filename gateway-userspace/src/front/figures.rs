@@ -5,10 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::{
-    Shared,
-    plan::{Status, UserResult},
-};
+use ringsteer_batch::{Status, UserResult};
+
+use super::Shared;
 use crate::telemetry::{Figures, Subject};
 
 /// Counted since the start.

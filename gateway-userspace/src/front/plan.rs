@@ -2,41 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use ringsteer_batch::{Status, UserResult, good_user};
 
-use crate::{
-    push::batch::good_user,
-    ring::{Identity, Ring},
-};
-
-/// What became of the push to one user, as a gateway says it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct UserResult {
-    pub(super) user: String,
-    pub(super) status: Status,
-    pub(super) platforms: Vec<i32>,
-    pub(super) online_push: bool,
-}
-
-/// What became of it in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Status {
-    /// A session took it.
-    Delivered,
-    /// The user has none: every node that could have one has said so.
-    Offline,
-    /// Nobody knows yet.
-    Unknown,
-}
-
-/// What a gateway answers.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(super) struct Answer {
-    /// Which member of the ring answers; none if it is no member.
-    pub(super) member: Option<String>,
-    pub(super) results: Vec<UserResult>,
-}
+use crate::ring::{Identity, Ring};
 
 /// How far a push has come.
 #[derive(Clone, Debug)]
@@ -50,15 +18,6 @@ pub(super) struct Plan {
 pub(super) struct Group {
     pub(super) owner: Identity,
     pub(super) users: Vec<usize>,
-}
-
-// === impl UserResult ===
-
-impl UserResult {
-    /// No session of that user has got the message.
-    fn without_session(user: &str, status: Status) -> Self {
-        Self { user: user.to_owned(), status, platforms: vec![], online_push: false }
-    }
 }
 
 // === impl Plan ===

@@ -13,12 +13,12 @@ use futures_util::future::join_all;
 use http_body_util::Full;
 use hyper::{Request, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::json;
+use ringsteer_batch::{Answer, Batch, Status, UserResult};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Shared,
-    plan::{Answer, Group, Plan, Status, UserResult},
+    plan::{Group, Plan},
     webhook::Offline,
 };
 use crate::{
@@ -26,10 +26,11 @@ use crate::{
     control::Published,
     push::{
         Outcome,
+        batch::content,
         memory::{Key, Known},
     },
     random::Spread,
-    session::message::{Message, Purpose},
+    session::message::Message,
     websocket::decoder::Kind,
 };
 
@@ -146,7 +147,7 @@ impl Shared {
             status => return Err(NoAnswer::Failed(format!("{status}: {}", said()))),
         }
         let Answer { member, results } =
-            serde_json::from_slice(&answered.body).map_err(|error| NoAnswer::Failed(error.to_string()))?;
+            Answer::read(&answered.body).map_err(|error| NoAnswer::Failed(error.to_string()))?;
         if member.as_deref() == Some(group.owner.as_str()) {
             self.counters.steered(group.users.len());
             self.streams.keep(answered);
@@ -164,13 +165,7 @@ impl Shared {
         id: &str,
         message: &Message,
     ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
-        let mut body = json!({ "id": id, "users": users, "operation": message.operation() });
-        let base64 = || BASE64_STANDARD.encode(message.payload());
-        match (message.purpose(), message.kind(), str::from_utf8(message.payload())) {
-            (Purpose::Envelope, ..) => body["openim"] = base64().into(),
-            (_, Kind::Text, Ok(text)) => body["text"] = text.into(),
-            _ => body["data"] = base64().into(),
-        }
+        let body = Batch::write(Some(id), users, &content(message), message.operation());
         let parameter = service.parameter.as_ref().map_or("recvID", |parameter| parameter.as_str());
         let user = utf8_percent_encode(users.first().copied().unwrap_or_default(), NON_ALPHANUMERIC);
         let mut request = Request::post(format!("/push/batch?{parameter}={user}"))
@@ -179,7 +174,7 @@ impl Shared {
         if let Some(token) = self.tokens.first() {
             request = request.header(header::AUTHORIZATION, token.header());
         }
-        request.body(Full::new(body.to_string().into()))
+        request.body(Full::new(body.into()))
     }
 
     /// Reports who was offline, each of them once for a message.

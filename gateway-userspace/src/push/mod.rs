@@ -8,7 +8,7 @@
 //! | `departures` | sessions that went to other nodes lately |
 //! | `memory` | which pushes have been made, so that a repeat does no harm |
 //! | `token` | who may push |
-//! | `batch` | what a push to many users looks like in JSON |
+//! | `batch` | pushes to many users: between their JSON (the package `batch`) and what sessions get |
 //! | `openim` | OpenIM's messages as pushes |
 //!
 //! All of it is pure. The sockets are in `gateway/push`, and those of the stateless front in `front`.

@@ -1,10 +1,10 @@
 //! OpenIM's messages as pushes.
 
 use prost::Message as _;
+use ringsteer_batch::{good_id, shorten_operation};
 use ringsteer_openim::message::{pushed, sdkws::MsgData};
 use sha2::{Digest as _, Sha256};
 
-use super::batch::{good_id, shorten_operation};
 use crate::{
     session::message::{Message, Purpose},
     websocket::decoder::Kind,
@@ -39,10 +39,10 @@ pub fn message_of(message: MsgData, operation: String) -> Message {
 
 #[cfg(test)]
 mod tests {
+    use ringsteer_batch::MAX_ID;
     use ringsteer_openim::message::sdkws::PushMessages;
 
     use super::*;
-    use crate::push::batch::MAX_ID;
 
     fn message() -> MsgData {
         MsgData {

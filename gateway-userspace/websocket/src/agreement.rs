@@ -1,5 +1,6 @@
-//! What the kernel program finds in a request and what the gateway parses from it are the same key. Two
-//! implementations of the rules in [`super::request`], which share no code.
+//! What the kernel program finds in a request and what the gateway parses from it are the same key, and a header of the
+//! PROXY protocol before it ends at the same byte. Two implementations of the rules in [`super::request`] and
+//! [`super::proxy`], which share no code.
 
 use proptest::prelude::*;
 use ringsteer_ebpf::{
@@ -8,12 +9,15 @@ use ringsteer_ebpf::{
     layout::service::MAX_PARAMETER,
 };
 
-use super::request::{parameter, parse_head};
+use super::{
+    proxy::{self, Header, MAX_BINARY, MAX_TEXT},
+    request::{parameter, parse_head},
+};
 
 const PARAMETER: &[u8] = b"sendID";
 
-/// What the kernel program finds in a first segment.
-fn kernel(segment: &[u8]) -> Key {
+/// A first segment as the kernel program looks at it.
+fn window(segment: &[u8]) -> (Window, u32) {
     let mut bytes = [0; WINDOW];
     let length = segment.len().min(WINDOW);
     bytes[..length].copy_from_slice(&segment[..length]);
@@ -21,9 +25,15 @@ fn kernel(segment: &[u8]) -> Key {
     for (word, bytes) in window.iter_mut().zip(bytes.as_chunks().0) {
         *word = u64::from_le_bytes(*bytes);
     }
+    (window, length as u32)
+}
+
+/// What the kernel program finds in a first segment.
+fn kernel(segment: &[u8]) -> Key {
+    let (window, length) = window(segment);
     let mut name = [0; MAX_PARAMETER];
     name[..PARAMETER.len()].copy_from_slice(PARAMETER);
-    key::find(&window, length as u32, &name, PARAMETER.len() as u32)
+    key::find(&window, length, &name, PARAMETER.len() as u32)
 }
 
 /// What the gateway reads, in the kernel's terms; none if it refuses the request.
@@ -51,8 +61,50 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// Headers of both versions, good and bad, and what only looks like one.
+fn header() -> impl Strategy<Value = Vec<u8>> {
+    let address = "(203\\.0\\.113\\.7|192\\.0\\.2\\.1|2001:db8::7|::)";
+    let text = format!("PROXY (TCP4|TCP6|UNKNOWN) {address} {address} [0-9]{{1,5}} [0-9]{{1,5}}\r\n");
+    let long = MAX_TEXT + 3;
+    let binary = (0x20..=0x22u8, prop::sample::select(vec![0u8, 0x11, 0x21, 0x31, 0x12]), 0..MAX_BINARY + 40);
+    prop_oneof![
+        3 => prop::string::string_regex(&text).expect("an expression").prop_map(String::into_bytes),
+        2 => prop::string::string_regex(&format!("PROXY UNKNOWN[ -~\\n\\r]{{0,{long}}}(\\r?\\n)?"))
+            .expect("an expression").prop_map(String::into_bytes),
+        3 => binary.prop_map(|(version, family, length)| {
+            let mut bytes = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+            bytes.extend([version, family]);
+            bytes.extend((length as u16).to_be_bytes());
+            bytes.resize(16 + length, b'\n');
+            bytes
+        }),
+        1 => prop::collection::vec(prop::sample::select(b"PROXY \r\n\0QUIT".to_vec()), 0..30),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn kernel_and_gateway_pass_over_the_same_header(header in header(), cut: prop::sample::Index) {
+        let whole = [&header[..], b"GET /?sendID=alice HTTP/1.1\r\n\r\n"].concat();
+        for bytes in [&whole[..], &whole[..cut.index(whole.len())]] {
+            let (window, length) = window(bytes);
+            let start = key::request_start(&window, length);
+            match proxy::read(bytes) {
+                Ok(Header::Whole(end, _)) => {
+                    prop_assert_eq!(start as usize, end, "{}", bytes.escape_ascii());
+                    let found = kernel(bytes);
+                    let read = gateway(&whole[end..]);
+                    prop_assert!(found == Key::None || Some(found) == read, "{}", bytes.escape_ascii());
+                }
+                Ok(Header::None) => prop_assert_eq!(start, 0, "{}", bytes.escape_ascii()),
+                // No request is seen yet; and one behind a bad header is refused wherever it goes.
+                Ok(Header::Incomplete) => prop_assert_eq!(kernel(bytes), Key::None, "{}", bytes.escape_ascii()),
+                Err(_) => {}
+            }
+        }
+    }
 
     #[test]
     fn kernel_and_gateway_read_the_same_key(

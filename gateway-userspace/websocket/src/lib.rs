@@ -7,6 +7,7 @@
 //!
 //! | file | subject |
 //! |---|---|
+//! | [`proxy`] | what a proxy says before the request |
 //! | [`request`] | the head of a request and its parameters, as a Go server reads them |
 //! | [`body`] | what follows the head of a request that is no websocket |
 //! | [`handshake`] | from a request to a websocket |
@@ -26,4 +27,5 @@ pub mod deflate;
 pub mod encoder;
 pub mod frame;
 pub mod handshake;
+pub mod proxy;
 pub mod request;

@@ -1,4 +1,6 @@
-//! The head of a request, its key, and what it leads to.
+//! The head of a request, its key, what it leads to, and what a proxy may say before it.
+
+use std::net::SocketAddr;
 
 use ringsteer_ebpf::{
     crc32,
@@ -7,6 +9,7 @@ use ringsteer_ebpf::{
 };
 use ringsteer_websocket::{
     handshake::Upgrade,
+    proxy::{self, Header, MAX_BINARY},
     request::{MAX_HEAD, MAX_HEADERS, parameter, parse_head},
 };
 
@@ -33,21 +36,69 @@ pub(crate) fn handshake(bytes: &[u8]) -> bool {
     true
 }
 
-/// The kernel program must find no other key than the gateway does.
-fn agree_on_key(request: &[u8], read: Option<&[u8]>) {
-    let mut bytes = [0; WINDOW];
-    let length = request.len().min(WINDOW);
-    bytes[..length].copy_from_slice(&request[..length]);
-    let mut window: Window = [0; WINDOW / 8];
-    for (word, bytes) in window.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u64::from_le_bytes(*bytes);
+/// What a proxy says before the request: for the kernel program the request must begin where it does for the gateway.
+pub(crate) fn header(bytes: &[u8]) -> bool {
+    let (window, length) = window(bytes);
+    let start = key::request_start(&window, length) as usize;
+    match proxy::read(bytes) {
+        Ok(Header::Whole(end, client)) => {
+            assert!(end <= bytes.len().min(MAX_BINARY));
+            // Cut anywhere it is not complete yet, and nothing else.
+            for cut in [1, end / 2, end - 1] {
+                assert_eq!(proxy::read(&bytes[..cut]), Ok(Header::Incomplete));
+            }
+            assert_eq!(start, end);
+            if let Some(client) = client {
+                let line = line_of(client);
+                assert_eq!(proxy::read(line.as_bytes()), Ok(Header::Whole(line.len(), Some(client))));
+            }
+            if let Ok(Some((head, _))) = parse_head(&bytes[end..]) {
+                agree_on_key(bytes, parameter(head.target, PARAMETER).as_deref());
+            }
+            true
+        }
+        Ok(Header::None) => {
+            assert_eq!(start, 0);
+            false
+        }
+        Ok(Header::Incomplete) => {
+            agree_on_key(bytes, None);
+            false
+        }
+        Err(bad) => {
+            assert_eq!(proxy::read(&[bytes, b"\r\n"].concat()), Err(bad));
+            false
+        }
     }
+}
+
+/// How version 1 names a client.
+fn line_of(client: SocketAddr) -> String {
+    let (family, address) = (if client.is_ipv4() { 4 } else { 6 }, client.ip());
+    format!("PROXY TCP{family} {address} {address} {port} {port}\r\n", port = client.port())
+}
+
+/// The kernel program must find no other key than the gateway does.
+fn agree_on_key(segment: &[u8], read: Option<&[u8]>) {
+    let (window, length) = window(segment);
     let mut name = [0; MAX_PARAMETER];
     name[..PARAMETER.len()].copy_from_slice(PARAMETER);
     // It may find none where it sees too little, and then the gateway hands over what is not its own.
-    if let Key::Hash(found) = key::find(&window, length as u32, &name, PARAMETER.len() as u32) {
+    if let Key::Hash(found) = key::find(&window, length, &name, PARAMETER.len() as u32) {
         let read = read.expect("a key where the gateway reads none");
         assert!(!read.is_empty() && read.len() <= MAX_KEY);
         assert_eq!(found, crc32::checksum(read));
     }
+}
+
+/// A first segment as the kernel program looks at it.
+fn window(segment: &[u8]) -> (Window, u32) {
+    let mut bytes = [0; WINDOW];
+    let length = segment.len().min(WINDOW);
+    bytes[..length].copy_from_slice(&segment[..length]);
+    let mut window: Window = [0; WINDOW / 8];
+    for (word, bytes) in window.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    (window, length as u32)
 }

@@ -7,9 +7,9 @@
 //!
 //! | file | targets |
 //! |---|---|
-//! | `handshake` | `handshake`: the head of a request, its key, and what it leads to |
+//! | `handshake` | `handshake`: the head of a request, its key, and what it leads to; `proxy`: what a proxy says before it |
 //! | `frames` | `frames`: a client's frames; `snapshot`: a connection as another node sends it |
-//! | `push` | `push`: a request with a body |
+//! | `push` | `push`: a request with a body; `batch`: that of a push to many users; `answer`: what a gateway says to it |
 //! | `openim` | `login`, `gob`, `json`, `gzip`, `text` |
 
 mod frames;
@@ -27,11 +27,14 @@ pub struct Target {
 }
 
 /// All there are.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "handshake", run: handshake::handshake },
+    Target { name: "proxy", run: handshake::header },
     Target { name: "frames", run: frames::frames },
     Target { name: "snapshot", run: frames::snapshot },
     Target { name: "push", run: push::push },
+    Target { name: "batch", run: push::batch },
+    Target { name: "answer", run: push::answer },
     Target { name: "login", run: openim::login },
     Target { name: "gob", run: openim::gob },
     Target { name: "json", run: openim::json },

@@ -1,12 +1,15 @@
-//! A request with a body, which a push by HTTP is.
+//! A request with a body, which a push by HTTP is; the body of one to many users, and the answer to it.
 
 use bytes::BytesMut;
+use ringsteer_batch::{Answer, Batch, Content, MAX_USERS, good_id, good_user};
 use ringsteer_websocket::{
     body::{Body, BodyError},
     request::{parameter, parse_head},
 };
 
 const MAX_BODY: usize = 1000;
+
+const MAX_MESSAGE: usize = 1000;
 
 pub(crate) fn push(bytes: &[u8]) -> bool {
     let Ok(Some((head, length))) = parse_head(bytes) else { return false };
@@ -30,5 +33,28 @@ pub(crate) fn push(bytes: &[u8]) -> bool {
     let body = body.into_bytes();
     assert!(body.len() <= MAX_BODY);
     assert_eq!(body, bytewise.0.into_bytes());
+    true
+}
+
+/// What is read of a push to many users is within its limits, and is read again as the same once the front has written it.
+pub(crate) fn batch(bytes: &[u8]) -> bool {
+    let Ok(batch) = Batch::read(bytes, MAX_MESSAGE) else { return false };
+    assert!((1..=MAX_USERS).contains(&batch.users.len()) && batch.users.iter().all(|user| good_user(user)));
+    assert!(batch.id.iter().all(|id| good_id(id)));
+    let length = match &batch.content {
+        Content::Text(text) => text.len(),
+        Content::Data(bytes) | Content::OpenIm(bytes) => bytes.len(),
+    };
+    assert!(length <= MAX_MESSAGE);
+    let users: Vec<&str> = batch.users.iter().map(String::as_str).collect();
+    let written = Batch::write(batch.id.as_deref(), &users, &batch.content, &batch.operation);
+    assert_eq!(Batch::read(written.as_bytes(), MAX_MESSAGE).ok(), Some(batch));
+    true
+}
+
+pub(crate) fn answer(bytes: &[u8]) -> bool {
+    let Ok(answer) = Answer::read(bytes) else { return false };
+    let written = serde_json::to_vec(&answer).expect("it is plain data");
+    assert_eq!(Answer::read(&written).as_ref().ok(), Some(&answer));
     true
 }

@@ -12,6 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ringsteer_batch::{Batch, MAX_BATCH, MAX_MESSAGE, good_id};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -20,7 +21,7 @@ use tokio::{
 
 use crate::{
     front::{Shared, push::Push},
-    push::batch::{Batch, MAX_BATCH, MAX_MESSAGE, good_id, says_text},
+    push::batch::{message, says_text},
     session::message::Message,
     websocket::{decoder::Kind, request::parameter},
 };
@@ -130,11 +131,11 @@ async fn push(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Value,
             Push { id, users: vec![user], message: Message::new(kind, body) }
         }
         None => {
-            let Batch { id: own, users, message } = Batch::read(&body, MAX_MESSAGE).map_err(|error| {
+            let Batch { id: own, users, content, operation } = Batch::read(&body, MAX_MESSAGE).map_err(|error| {
                 let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
                 refused(status, &error)
             })?;
-            Push { id: id.or(own), users, message }
+            Push { id: id.or(own), users, message: message(content, operation) }
         }
     };
     // A task of its own: whoever asked may go away, and who is offline is reported all the same.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ringsteer_batch::{Status, UserResult};
 use ringsteer_openim_rpc::{
     Caller, RpcError,
     msggateway::{
@@ -18,11 +19,7 @@ use tonic::{Request, Response, Status as RpcStatus};
 
 use crate::{
     config::GrpcAuth,
-    front::{
-        Shared,
-        plan::{Status, UserResult},
-        push::Push,
-    },
+    front::{Shared, push::Push},
     push::openim,
 };
 

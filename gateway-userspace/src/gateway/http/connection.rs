@@ -9,11 +9,11 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 
-use super::{
-    Body, BodyError, Response,
+use super::{Body, BodyError, Response};
+use crate::websocket::{
     proxy::{self, Header},
+    request::{BadHead, Head, parse_head},
 };
-use crate::websocket::request::{BadHead, Head, parse_head};
 
 /// How much is read at once, in bytes.
 const READ: usize = 4096;

@@ -5,7 +5,6 @@
 
 mod body;
 mod connection;
-mod proxy;
 mod response;
 
 pub(super) use self::{

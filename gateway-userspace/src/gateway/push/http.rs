@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use ringsteer_batch::{Batch, MAX_BATCH, MAX_ID, good_id};
 use serde_json::json;
 
 use super::Push;
@@ -14,7 +15,7 @@ use crate::{
     },
     push::{
         Outcome,
-        batch::{Batch, MAX_BATCH, MAX_ID, good_id, result, says_text},
+        batch::{self, says_text},
         round::{MAX_HOPS, Wanted},
     },
     ring::Identity,
@@ -155,12 +156,12 @@ async fn push_to_many(
         Ok(batch) => batch,
         Err(error) => return Response::error(error.status(), error),
     };
-    let Batch { id: own_id, users, message } = batch;
+    let Batch { id: own_id, users, content, operation } = batch;
     let config = &shared.pushes.config;
     let push = Push {
         id: id.or(own_id),
         users: users.iter().map(|user| Wanted { user: user.clone().into_bytes(), except: vec![] }).collect(),
-        message,
+        message: batch::message(content, operation),
         via: vec![],
         hops: if forwards { MAX_HOPS } else { 0 },
         patience: config.deadline,
@@ -168,7 +169,7 @@ async fn push_to_many(
     let outcomes = shared.push(push).outcomes().await;
     tracing::debug!("push for {} users", users.len());
     let results: Vec<_> =
-        users.iter().zip(&outcomes).map(|(user, outcome)| result(user, outcome, config.online)).collect();
+        users.into_iter().zip(&outcomes).map(|(user, outcome)| batch::result(user, outcome, config.online)).collect();
     let published = shared.published();
     let ring = published.as_ref().map(|published| published.ring.name());
     // Who answers, as the ring calls it: by that a pusher sees whether it has come to the owner itself.

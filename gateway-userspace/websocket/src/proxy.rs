@@ -1,15 +1,17 @@
 //! The PROXY protocol, versions 1 and 2: what a proxy that is trusted says about a client before the client's own first
-//! byte. Pure.
+//! byte.
 //!
-//! The kernel program passes over such a header, too, whoever sent it, and finds the key behind it.
+//! The kernel program passes over such a header, too, whoever sent it, and finds the key behind it. A header that ends
+//! elsewhere for it than for us would give the client two users; so where a line of version 1 could be read in two ways it
+//! is malformed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Longest header of version 1, in bytes.
-const MAX_TEXT: usize = 107;
+pub const MAX_TEXT: usize = 107;
 
 /// Longest header of version 2 that is taken, in bytes: addresses, and what proxies like to add to them.
-const MAX_BINARY: usize = 1024;
+pub const MAX_BINARY: usize = 1024;
 
 /// What version 2 begins with.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -19,7 +21,7 @@ const TEXT: &[u8] = b"PROXY ";
 
 /// What stands at the beginning of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::gateway) enum Header {
+pub enum Header {
     /// No header: the proxy itself speaks, to see whether we live, say.
     None,
     /// More bytes are needed to tell.
@@ -31,13 +33,13 @@ pub(in crate::gateway) enum Header {
 /// A header that is none of this protocol. The proxy's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the PROXY header is malformed")]
-pub(in crate::gateway) struct BadHeader;
+pub struct BadHeader;
 
 /// Reads the header that `bytes` begin with.
 ///
 /// # Errors
 /// If they begin like one and cannot become one.
-pub(in crate::gateway) fn read(bytes: &[u8]) -> Result<Header, BadHeader> {
+pub fn read(bytes: &[u8]) -> Result<Header, BadHeader> {
     let begins = |with: &[u8]| {
         let length = bytes.len().min(with.len());
         bytes[..length] == with[..length]
@@ -53,10 +55,11 @@ pub(in crate::gateway) fn read(bytes: &[u8]) -> Result<Header, BadHeader> {
 
 fn text(bytes: &[u8]) -> Result<Header, BadHeader> {
     let within = &bytes[..bytes.len().min(MAX_TEXT)];
-    let Some(end) = within.windows(2).position(|two| two == b"\r\n") else {
+    let Some(newline) = within.iter().position(|&byte| byte == b'\n') else {
         return if bytes.len() < MAX_TEXT { Ok(Header::Incomplete) } else { Err(BadHeader) };
     };
-    let line = str::from_utf8(&within[..end]).map_err(|_| BadHeader)?;
+    let line = within[..newline].strip_suffix(b"\r").ok_or(BadHeader)?;
+    let line = str::from_utf8(line).map_err(|_| BadHeader)?;
     let words: Vec<&str> = line.split(' ').collect();
     let client = match words[..] {
         ["PROXY", "UNKNOWN", ..] => None,
@@ -70,14 +73,17 @@ fn text(bytes: &[u8]) -> Result<Header, BadHeader> {
                 };
                 if right { Ok(address) } else { Err(BadHeader) }
             };
-            let port = |text: &str| text.parse::<u16>().map_err(|_| BadHeader);
+            let port = |text: &str| {
+                let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+                text.parse::<u16>().ok().filter(|_| digits).ok_or(BadHeader)
+            };
             address(destination)?;
             port(destination_port)?;
             Some(SocketAddr::new(address(source)?, port(source_port)?))
         }
         _ => return Err(BadHeader),
     };
-    Ok(Header::Whole(end + 2, client))
+    Ok(Header::Whole(newline + 1, client))
 }
 
 fn binary(bytes: &[u8]) -> Result<Header, BadHeader> {
@@ -168,6 +174,9 @@ mod tests {
             b"PROXY TCP4 2001:db8::7 192.0.2.1 4711 80\r\n",
             b"PROXY TCP5 203.0.113.7 192.0.2.1 4711 80\r\n",
             b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 65536\r\n",
+            b"PROXY TCP4 203.0.113.7 192.0.2.1 +4711 80\r\n",
+            b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 80\n",
+            b"PROXY UNKNOWN\nGET / HTTP/1.1\r\n",
             b"PROXY  TCP4 203.0.113.7 192.0.2.1 4711 80\r\n",
             b"PROXY \r\n",
             &long,
