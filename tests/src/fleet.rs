@@ -72,6 +72,8 @@ pub struct Options {
     pub membership: Option<String>,
     /// What the agents find in their environment.
     pub environment: Vec<(&'static str, PathBuf)>,
+    /// What agents and gateways write down, as `--log` takes it; what they do by themselves unless said.
+    pub log: Option<&'static str>,
     /// How many nodes are started with the fleet, the first ones; all of them unless said.
     pub first: Option<usize>,
 }
@@ -91,6 +93,7 @@ impl Default for Options {
             ring_file: false,
             membership: None,
             environment: Vec::new(),
+            log: None,
             first: None,
         }
     }
@@ -232,7 +235,7 @@ impl<'lab> Fleet<'lab> {
 
     fn spawn_agent(&self, node: usize) -> Result<Process> {
         let host = self.lab.node(node);
-        let mut command = command(host, "agent")?;
+        let mut command = self.command(host, "agent")?;
         if self.options.mode == Mode::Accept {
             command = older::command(command, &host.run_dir().join("types"))?;
         }
@@ -242,7 +245,13 @@ impl<'lab> Fleet<'lab> {
 
     fn spawn_gateway(&self, node: usize) -> Result<Process> {
         let host = self.lab.node(node);
-        host.spawn_command("gateway", command(host, "gateway")?)
+        host.spawn_command("gateway", self.command(host, "gateway")?)
+    }
+
+    fn command(&self, host: &Host, role: &str) -> Result<Command> {
+        let mut command = command(host, role)?;
+        command.envs(self.options.log.map(|log| ("RUST_LOG", log)));
+        Ok(command)
     }
 
     /// Gives a node another ring: writes it where the node's agent follows it.

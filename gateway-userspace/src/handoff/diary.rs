@@ -1,9 +1,16 @@
-//! What the log says of the moves: that they begin, how far they have come, and that they are done.
+//! What the log says of the moves: that they begin, how far they have come, and that they are done; and, for those who
+//! look closely, what each of them has come to.
 
 use std::time::Duration;
 
-use ringsteer_handoff::Progress;
+use ringsteer_handoff::{
+    Progress,
+    name::{Gateway, MoveId},
+};
 use tokio::time::Instant;
+
+use super::word::Said;
+use crate::control::FlowMove;
 
 /// From one line about moves that go on to the next.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -13,6 +20,19 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub(super) struct Diary {
     /// How it was when the moves that go on began, and when to say more.
     open: Option<(Progress, Instant)>,
+}
+
+/// Something is said that brings a move on; `flow` knows connections. A word said again may be of one that has gone.
+pub(super) fn said(to: Gateway, message: &Said, flow: impl Fn(MoveId) -> Option<FlowMove>) {
+    let (id, what) = match message {
+        Said::Offer(offer) => (offer.id, "is offered to"),
+        Said::Ready { id } => (*id, "is ready to be taken over from"),
+        Said::Go { id } => (*id, "is given to"),
+        _ => return,
+    };
+    if let Some(FlowMove { client, .. }) = flow(id) {
+        tracing::debug!("{client}: {what} {to} by move {id}");
+    }
 }
 
 // === impl Diary ===

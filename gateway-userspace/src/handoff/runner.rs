@@ -22,7 +22,7 @@ use super::{
     Ears, Ordered, Wiring,
     agent::{self, Answered, Request},
     claims::{self, Judged, Orphan, Taken},
-    diary::Diary,
+    diary::{self, Diary},
     fleet::{self, Fleet},
     misheard::Misheard,
     piece::{Copied, Ends, Load, Piece, PieceState, Rest, Silent},
@@ -108,6 +108,7 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
     };
     let (present, node) = first;
     let me = Gateway { node: NodeId(node.get()), incarnation: fleet::name(links.incarnation()) };
+    tracing::debug!("in moves this gateway is {me}");
     let (requests, asked) = mpsc::unbounded_channel();
     let (answers, mut answered) = mpsc::unbounded_channel();
     spawn(agent::ask(agent.clone(), asked, answers));
@@ -504,6 +505,7 @@ impl Runner {
                 {
                     silent.to = Some(to.node);
                 }
+                diary::said(to, &message, |id| self.flow_in(id));
                 self.fleet.say(to, message);
             }
             Action::Answer { .. } => {}
@@ -705,6 +707,7 @@ impl Runner {
         };
         match steps::at_rest(moving) {
             Ok(rest) => {
+                tracing::debug!("{}: stands still for move {id}", rest.flow.client);
                 piece.state = PieceState::Stands(Box::new(rest));
                 self.happen(Event::Suspended { id });
             }
@@ -762,13 +765,18 @@ impl Runner {
                         Event::Failed { id, failure: Failure::Again }
                     }
                 };
+                if event == (Event::Held { id }) {
+                    tracing::debug!("{}: is held for move {id}", flow.client);
+                }
                 self.happen(event);
             }
             MoveStep::Release => self.happen(Event::Released { id }),
             // Not asked from here.
             MoveStep::Accept { .. } => {}
             MoveStep::Move { .. } => {
-                if outcome != Some(MoveOutcome::Done) {
+                if outcome == Some(MoveOutcome::Done) {
+                    tracing::debug!("{}: what comes for it is sent on, by move {id}", flow.client);
+                } else {
                     tracing::warn!("{}: what comes for it is not sent on: {outcome:?}", flow.client);
                 }
             }

@@ -28,7 +28,7 @@ use ringsteer_ebpf::layout::{
     service::{Service, ServiceKey},
 };
 use tokio::sync::Notify;
-use tracing::warn;
+use tracing::{debug, warn};
 
 pub(super) use self::tell::keep;
 use self::{
@@ -128,7 +128,9 @@ impl Agent {
                 MoveOutcome::Failed
             })
         });
-        let outcomes = outcomes.collect();
+        let outcomes: Vec<_> = outcomes.collect();
+        let done = outcomes.iter().filter(|outcome| **outcome == MoveOutcome::Done).count();
+        debug!("{:?}: done for {done} of {} connections", moves.step, outcomes.len());
         if matches!(moves.step, MoveStep::Move { .. } | MoveStep::Release) {
             self.release(&maps);
         }
@@ -255,6 +257,7 @@ impl Agent {
                 }
             }
         }
+        debug!("{} connections have gone to member {to}", flows.len());
         self.counters.moves_heard.add(flows.len() as u64);
         Ok(())
     }
