@@ -437,6 +437,45 @@ async fn who_is_still_at_the_owner_before_is_found_there() {
     assert_eq!(next(&mut client).await, "again");
 }
 
+/// A ring has come to the node that gets the users, and not to the one that had them: a push that comes in there reaches
+/// them all the same.
+#[tokio::test]
+async fn who_has_come_by_a_ring_that_has_not_come_everywhere_is_found() {
+    const BASE: u8 = 31;
+    let fleet = Fleet::start(BASE, 2, &[1, 2]).await;
+    // The first node drains.
+    let mut members = fleet.ring.members().to_vec();
+    members.iter_mut().filter(|member| member.number.get() == 1).for_each(|one| one.state = MemberState::Draining);
+    let new = Ring::new(Epoch(2), Algorithm::OpenIm, members).unwrap();
+    let users: Vec<String> = (0..10_000).map(|index| format!("user-{index}")).collect();
+    let mut users = users.iter().filter(|user| owned(&fleet.ring, 1)(user.as_bytes()));
+    let (offline, first) = (users.next().unwrap(), users.next().unwrap());
+    let (_, answer) = fleet.node(1).push(first, "before", "before").await;
+    assert_eq!(answer["status"], "offline", "{answer}");
+
+    fleet.publish(BASE, 2, &new, Some(&fleet.ring)).await;
+    let mut user = first;
+    let mut client = loop {
+        let began = std::time::Instant::now();
+        let client = fleet.node(2).connect(user).await;
+        // Nobody waits for longer than a second until the other node has heard, however busy it is.
+        if began.elapsed() < Duration::from_millis(900) {
+            break client;
+        }
+        user = users.next().unwrap();
+    };
+    let (status, answer) = fleet.node(1).push(user, "during", "during").await;
+    assert_eq!((status, &answer["status"]), (200, &json!("delivered")), "{answer}");
+    assert_eq!(next(&mut client).await, "during");
+    let (_, answer) = fleet.node(1).push(offline, "nobody", "hi").await;
+    assert_eq!(answer["status"], "offline", "{answer}");
+
+    fleet.publish(BASE, 1, &new, Some(&fleet.ring)).await;
+    let (_, answer) = fleet.node(1).push(user, "after", "after").await;
+    assert_eq!(answer["status"], "delivered", "{answer}");
+    assert_eq!(next(&mut client).await, "after");
+}
+
 /// Who does not answer may have a session: then nobody is called offline.
 #[tokio::test]
 async fn an_owner_that_does_not_answer_is_not_an_offline_user() {

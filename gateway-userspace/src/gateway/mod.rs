@@ -80,6 +80,7 @@ use crate::{
     control::{Follower, MovesReport, Order, Published, Reporter},
     handoff,
     peer::gateways::{Handlers, Links},
+    ring::Ring,
     session::{entry::SessionEntry, table::Table},
     telemetry,
     told_to_stop::told_to_stop,
@@ -431,6 +432,22 @@ impl Shared {
     /// How many sessions may begin. Held for moments only.
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The present ring, if it has brought `user` here and not everybody knows yet that it is followed here: a push that
+    /// comes to one who does not would not be looked for here.
+    fn has_just_brought(&self, user: &[u8]) -> Option<Arc<Published>> {
+        let published = self.published()?;
+        let was_ours = |ring: &Ring| Some(ring.owner(user).number) == published.node;
+        let known = published.previous.as_ref().is_some_and(was_ours) || self.moves.get()?.is_in_force(&published);
+        (!known).then_some(published)
+    }
+
+    /// Returns when everybody knows that a ring is followed here, or after a while.
+    async fn comes_into_force(&self, published: &Published) {
+        if let Some(moves) = self.moves.get() {
+            moves.comes_into_force(published).await;
+        }
     }
 
     /// What is in force now, if an agent has been heard.

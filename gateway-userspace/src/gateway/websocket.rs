@@ -91,7 +91,17 @@ pub(super) async fn serve_request(
         Err(Unreadable::Gone) => return,
         Err(Unreadable::Refused(response)) => return refuse(connection, &response, &shared).await,
     };
-    let request = match judge(&head.head(), &door, &shared) {
+    let mut judged = judge(&head.head(), &door, &shared);
+    if let Ok(request) = &judged
+        && let Some(published) = shared.has_just_brought(&request.user)
+    {
+        tokio::select! {
+            () = shared.comes_into_force(&published) => {}
+            () = shared.stopping.cancelled() => return,
+        }
+        judged = judge(&head.head(), &door, &shared);
+    }
+    let request = match judged {
         Ok(request) => request,
         Err(refused) => return send_away(connection, &head, door, refused, awaited, &shared).await,
     };

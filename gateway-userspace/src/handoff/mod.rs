@@ -13,6 +13,7 @@
 //! | `agent` | the requests to the agent, in order and in batches |
 //! | `claims` | the requests to other nodes' agents, where the old owner has ended |
 //! | `fleet` | which gateways there are, and what is said to them |
+//! | `force` | who may be let in, and who may have sessions, while a ring spreads |
 //! | `word` | the form in which that travels |
 //! | `misheard` | what of it cannot be taken in |
 //!
@@ -23,6 +24,7 @@ mod agent;
 mod claims;
 mod diary;
 mod fleet;
+mod force;
 mod misheard;
 mod piece;
 mod remains;
@@ -41,15 +43,19 @@ use tokio::{
 };
 
 pub use self::remains::LIFE as REMAINS_LIFE;
-use self::word::Heard;
+use self::{force::Force, word::Heard};
 use crate::{
     control::{Order, Published},
     gateway::moving::Sessions,
     peer::gateways::{Handlers, Links},
+    ring::NodeAddress,
 };
 
 /// Words of others that may wait to be heard. What is too much is dropped, and said again.
 const HEARD_AHEAD: usize = 4096;
+
+/// How long a user waits to be let in until the others know of the ring that has brought it.
+const FORCE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What others say about moves, from the links' handlers to the task.
 #[derive(Debug)]
@@ -88,6 +94,7 @@ pub struct Moves {
 #[derive(Clone, Debug)]
 pub struct Handle {
     progress: watch::Receiver<Progress>,
+    force: Force,
     orders: mpsc::Sender<Ordered>,
 }
 
@@ -105,8 +112,9 @@ pub fn ears(handlers: &mut Handlers, misheard: &Arc<Misheard>) -> Ears {
 pub fn start(wiring: Wiring) -> Moves {
     let (progress, seen) = watch::channel(Progress::default());
     let (orders, ordered) = mpsc::channel(16);
-    let task = tokio::spawn(runner::run(wiring, progress, ordered));
-    Moves { handle: Handle { progress: seen, orders }, task }
+    let (telling, force) = force::channel();
+    let task = tokio::spawn(runner::run(wiring, progress, telling, ordered));
+    Moves { handle: Handle { progress: seen, force, orders }, task }
 }
 
 // === impl Moves ===
@@ -161,6 +169,22 @@ impl Handle {
     /// How far the moves have come.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
+    }
+
+    /// Whether all others know that the published ring is followed here, so that they look here for the users it brings.
+    pub fn is_in_force(&self, published: &Published) -> bool {
+        self.force.has(published)
+    }
+
+    /// Returns when they do, or after [`FORCE_LIMIT`].
+    pub async fn comes_into_force(&self, published: &Published) {
+        // Who is out of reach cannot be waited for.
+        let _ = timeout(FORCE_LIMIT, self.force.clone().wait(published)).await;
+    }
+
+    /// The nodes that follow a later ring than this one, as far as they have said: they may have any user's session.
+    pub fn ahead(&self) -> Vec<NodeAddress> {
+        self.force.ahead()
     }
 
     /// Gives an order, and returns when it is obeyed; false if nothing is moved any more.

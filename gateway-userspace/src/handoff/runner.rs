@@ -24,6 +24,7 @@ use super::{
     claims::{self, Judged, Orphan, Taken},
     diary::{self, Diary},
     fleet::{self, Fleet},
+    force::{Epochs, Telling},
     misheard::Misheard,
     piece::{Copied, Ends, Load, Piece, PieceState, Rest, Silent},
     remains::Remains,
@@ -66,6 +67,9 @@ struct Runner {
     me: Gateway,
     sessions: Sessions,
     fleet: Fleet,
+    /// Which rings the others follow.
+    epochs: Epochs,
+    force: Telling,
     published: Arc<Published>,
     max_message: usize,
     pieces: HashMap<SessionId, Piece>,
@@ -93,7 +97,12 @@ struct Runner {
 }
 
 /// Runs until it is aborted.
-pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut orders: mpsc::Receiver<Ordered>) {
+pub(super) async fn run(
+    wiring: Wiring,
+    progress: watch::Sender<Progress>,
+    force: Telling,
+    mut orders: mpsc::Receiver<Ordered>,
+) {
     let Wiring { sessions, links, ears, mut published, agent, max_message, limits } = wiring;
     let first = loop {
         let present = published.borrow_and_update().clone();
@@ -123,6 +132,8 @@ pub(super) async fn run(wiring: Wiring, progress: watch::Sender<Progress>, mut o
         me,
         sessions,
         fleet: Fleet::new(links),
+        epochs: Epochs::default(),
+        force,
         published: Arc::clone(&present),
         max_message,
         pieces: HashMap::new(),
@@ -260,6 +271,7 @@ impl Runner {
         let epoch = Epoch(published.ring.epoch().0);
         let members = fleet::members(&published);
         self.published = published;
+        self.tell_who_is_ahead();
         self.happen(Event::Ring { epoch, members });
         self.look();
     }
@@ -271,9 +283,11 @@ impl Runner {
                 for orphan in self.taken.from(peer, Instant::now()) {
                     self.claim(orphan);
                 }
+                self.epochs.ended(peer);
             }
             self.happen(event);
         }
+        self.tell_who_is_ahead();
         self.judge_newcomers();
     }
 
@@ -289,6 +303,11 @@ impl Runner {
             return;
         }
         if let Some(from) = self.fleet.gateway(from.node, from.incarnation) {
+            if let Said::State(state) = &message {
+                // Before the core answers that it has heard.
+                self.epochs.heard(from, state.epoch);
+                self.tell_who_is_ahead();
+            }
             if let Said::Go { id } = message
                 && let Some(Piece { state: PieceState::Copy(copy), first_ack, .. }) = self.pieces.get(&id.session)
                 && let Some(flow) = copy.flow.in_move(id, *first_ack)
@@ -299,6 +318,11 @@ impl Runner {
         } else {
             self.misheard.stranger();
         }
+    }
+
+    fn tell_who_is_ahead(&self) {
+        let ahead = self.epochs.after(Epoch(self.published.ring.epoch().0));
+        self.force.ahead(ahead.filter_map(|node| self.fleet.address(node)).collect());
     }
 
     /// Looks for sessions that belong elsewhere, and for those that are over.
@@ -509,7 +533,10 @@ impl Runner {
                 self.fleet.say(to, message);
             }
             Action::Answer { .. } => {}
-            Action::InForce { epoch } => tracing::debug!("ring of epoch {} is in force among the gateways", epoch.0),
+            Action::InForce { epoch } => {
+                tracing::debug!("ring of epoch {} is in force among the gateways", epoch.0);
+                self.force.in_force(epoch);
+            }
             Action::Note(note) => self.note(&note),
         }
     }

@@ -64,16 +64,17 @@ impl Rings {
         }
     }
 
-    /// Who may have sessions of `user`; none without a ring.
-    pub fn places(&self, user: &[u8]) -> Option<Places> {
+    /// Who may have sessions of `user`; none without a ring. Those who are `ahead` follow a later ring than we know, and
+    /// that may give them anybody.
+    pub fn places(&self, user: &[u8], ahead: &[NodeAddress]) -> Option<Places> {
         let present = self.present.as_ref()?;
         let name = present.name();
         let owner = present.owner(user).address;
         let mut former: Vec<NodeAddress> = Vec::new();
         let owners = self.all().skip(1).map(|ring| ring.owner(user).address);
         let everybody = self.missed.iter().flat_map(|_| present.members().iter().map(|member| member.address));
-        for other in owners.chain(everybody) {
-            let settled = self.settled.get(&other) == Some(&name);
+        for other in owners.chain(everybody).chain(ahead.iter().copied()) {
+            let settled = self.settled.get(&other) == Some(&name) && !ahead.contains(&other);
             if other != owner && Some(other) != self.here && !settled && !former.contains(&other) {
                 former.push(other);
             }
@@ -108,15 +109,15 @@ mod tests {
     #[test]
     fn owners_of_the_last_while_may_have_sessions_until_they_are_settled() {
         let mut rings = Rings::default();
-        assert_eq!(rings.places(b"u"), None);
+        assert_eq!(rings.places(b"u", &[]), None);
         let (one, two, three) = (ring(1, &[1]), ring(2, &[2]), ring(3, &[3]));
         let second = Duration::from_secs;
         rings.follow(Some(node(3)), &one, None, second(0));
-        assert_eq!(rings.places(b"u"), Some(Places { owner: Some(node(1)), former: vec![] }));
+        assert_eq!(rings.places(b"u", &[]), Some(Places { owner: Some(node(1)), former: vec![] }));
         rings.follow(Some(node(3)), &two, Some(&one), second(1));
         rings.follow(Some(node(3)), &three, Some(&two), second(2));
         let former = |rings: &Rings| {
-            let places = rings.places(b"u").unwrap();
+            let places = rings.places(b"u", &[]).unwrap();
             assert_eq!(places.owner, None);
             places.former
         };
@@ -137,6 +138,23 @@ mod tests {
     }
 
     #[test]
+    fn who_follows_a_later_ring_may_have_anybody() {
+        let mut rings = Rings::default();
+        let (one, known) = (ring(1, &[1]), Duration::ZERO);
+        rings.follow(Some(node(1)), &one, None, known);
+        rings.settled(node(1), one.name());
+        let former = |ahead: &[NodeAddress]| rings.places(b"u", ahead).unwrap().former;
+        assert_eq!(former(&[]), []);
+        assert_eq!(former(&[node(2), node(1)]), [node(2)]);
+        // That it has said of our ring that it was settled by it does not count any more.
+        let mut rings = Rings::default();
+        rings.follow(Some(node(1)), &ring(2, &[1]), Some(&ring(1, &[2])), known);
+        rings.settled(node(2), ring(2, &[1]).name());
+        assert_eq!(rings.places(b"u", &[]).unwrap().former, []);
+        assert_eq!(rings.places(b"u", &[node(2)]).unwrap().former, [node(2)]);
+    }
+
+    #[test]
     fn after_rings_that_were_missed_everybody_may_have_sessions_until_they_are_settled() {
         let mut rings = Rings::default();
         let second = Duration::from_secs;
@@ -144,8 +162,8 @@ mod tests {
         rings.follow(Some(node(1)), &all(1), None, second(0));
         rings.follow(Some(node(1)), &all(2), Some(&all(1)), second(1));
         // Nobody else owned the user.
-        let others = |rings: &Rings| rings.places(b"u").unwrap().former.len();
-        let here = rings.places(b"u").unwrap().owner.is_none();
+        let others = |rings: &Rings| rings.places(b"u", &[]).unwrap().former.len();
+        let here = rings.places(b"u", &[]).unwrap().owner.is_none();
         assert_eq!(others(&rings), 0);
         let latest = all(5);
         rings.follow(Some(node(1)), &latest, Some(&all(4)), second(2));

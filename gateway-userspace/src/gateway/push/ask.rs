@@ -127,11 +127,12 @@ impl Shared {
 
     /// Other nodes that may have sessions of users, with the indices of the users; none without a ring.
     fn elsewhere(&self, users: &[Vec<u8>]) -> Option<BTreeMap<NodeAddress, Vec<usize>>> {
+        let ahead = self.ahead();
         let published = self.published()?;
         let mut by_node: BTreeMap<NodeAddress, Vec<usize>> = BTreeMap::new();
         self.pushes.rings(Some(&published), |rings| {
             for (index, user) in users.iter().enumerate() {
-                let places = rings.places(user).unwrap_or_default();
+                let places = rings.places(user, &ahead).unwrap_or_default();
                 for node in places.owner.into_iter().chain(places.former) {
                     by_node.entry(node).or_default().push(index);
                 }

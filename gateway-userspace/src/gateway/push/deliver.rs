@@ -291,10 +291,11 @@ impl Shared {
 
     /// What is to be done by the rings now.
     fn steps(&self, round: &mut Round) -> Steps {
+        let ahead = self.ahead();
         let published = self.published();
         self.pushes.rings(published.as_ref(), |rings| {
             // There is a ring: a push does not begin without.
-            round.steps(|user| rings.places(user).unwrap_or_default())
+            round.steps(|user| rings.places(user, &ahead).unwrap_or_default())
         })
     }
 

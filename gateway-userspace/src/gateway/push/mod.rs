@@ -31,6 +31,7 @@ use super::Shared;
 use crate::{
     config::{self, Config, ConfigError, Serve},
     control::Published,
+    handoff,
     peer::gateways::Handlers,
     push::{
         Outcome,
@@ -144,6 +145,12 @@ impl Shared {
     /// any more has to find this.
     pub(super) fn goes(&self, user: &[u8], went: Went) {
         lock(&self.pushes.departures).note(user, went, self.pushes.started.elapsed());
+    }
+
+    /// The nodes that follow a later ring than this one. To be had before the ring: who is not ahead any more then has a ring
+    /// that is known here.
+    fn ahead(&self) -> Vec<NodeAddress> {
+        self.moves.get().map(handoff::Handle::ahead).unwrap_or_default()
     }
 
     /// The sessions of a user that went from here lately. To be asked after looking for those that are here.
