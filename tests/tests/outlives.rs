@@ -185,7 +185,7 @@ fn every_pinned_map_shows_named_fields() -> Result<()> {
     // There is no entry of `moves` unless somebody moves.
     let client = SocketAddr::new(lab.client(0).address(Family::V4), open.port());
     let flows = vec![FlowMove { client, service: fleet.websocket(), count: 1, first_ack: 0 }];
-    let hold = Moves { step: MoveStep::Hold, flows };
+    let hold = Moves { step: MoveStep::Hold, flows, promise: None };
     let socket = fleet.socket(lab.edge());
     let outcomes = tokio::runtime::Runtime::new()?.block_on(control::moves(&socket, hold))?;
     ensure!(outcomes == [MoveOutcome::Done], "{outcomes:?}");

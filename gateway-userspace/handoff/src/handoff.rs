@@ -164,6 +164,12 @@ impl<D: Clone, P: Clone> Handoff<D, P> {
         self.post.waiting()
     }
 
+    /// Whether there are copies here of sessions that a gateway has offered, of which it is not decided whose they are. Once
+    /// it has ended there will be no more.
+    pub fn has_copies_of(&self, peer: Gateway) -> bool {
+        self.mover.has_copies_of(peer)
+    }
+
     /// The ring that is followed, and whether it is in force.
     pub fn ring(&self) -> (Epoch, bool) {
         (self.fleet.epoch(), self.fleet.in_force())

@@ -17,7 +17,7 @@ use ringsteer_handoff::{
     Event, Limits,
     name::{Gateway, NodeId},
 };
-use world::{Network, Packet, SocketState, World};
+use world::{Network, Node, Packet, SocketState, World};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 6;
@@ -264,6 +264,14 @@ impl Simulation {
         let index = self.chance.below(self.nodes());
         for (id, from) in self.world.nodes[index].claims.clone() {
             self.world.claim(index, id, from);
+        }
+        for other in (0..self.nodes()).filter(|&other| other != index) {
+            let Node { me, forgotten, .. } = &self.world.nodes[other];
+            let lives: BTreeSet<_> = forgotten.values().copied().collect();
+            let ended = lives.into_iter().map(|incarnation| Gateway { incarnation, ..*me });
+            for ended in ended.collect::<Vec<_>>() {
+                self.world.claim_no_more(index, ended);
+            }
         }
     }
 

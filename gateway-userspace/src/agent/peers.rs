@@ -177,8 +177,8 @@ impl peer::Desk for Desk {
                     Ok(state) => Answer::Announced { state },
                     Err(refusal) => Answer::Error(format!("{refusal:#}")),
                 },
-                Question::Claim { to, address, flows } => {
-                    blocking(move || agent.judge_claim(to, address, flows).map(Answer::Claimed)).await
+                Question::Claim { to, address, flows, last_of } => {
+                    blocking(move || agent.judge_claim(to, address, flows, last_of).map(Answer::Claimed)).await
                 }
                 Question::Follow { to, address, flows } => {
                     blocking(move || agent.follow(to, address, &flows).map(|()| Answer::Followed {})).await

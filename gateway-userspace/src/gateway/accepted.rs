@@ -85,7 +85,9 @@ async fn tell(agent: &Path, batch: &[Telling]) {
     let mut attempts = 0;
     loop {
         let ms_ago = u32::try_from(first.elapsed().as_millis()).unwrap_or(u32::MAX);
-        let error = match moves(agent, Moves { step: MoveStep::Accept { ms_ago }, flows: flows.clone() }).await {
+        let error = match moves(agent, Moves { step: MoveStep::Accept { ms_ago }, flows: flows.clone(), promise: None })
+            .await
+        {
             Ok(_) => return,
             Err(error) => error,
         };

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use ringsteer_handoff::name::MoveId;
 use tokio::{sync::mpsc, time::sleep};
 
-use crate::control::{FlowMove, MOVES_MAX, MoveOutcome, MoveStep, Moves, moves};
+use crate::control::{FlowMove, MOVES_MAX, MoveOutcome, MoveStep, Moves, Promise, moves};
 
 /// How long to wait before an agent that could not be reached is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -20,6 +20,8 @@ pub(super) struct Request {
     pub(super) id: MoveId,
     pub(super) step: MoveStep,
     pub(super) flow: FlowMove,
+    /// Of a hold: for whom.
+    pub(super) promise: Option<Promise>,
 }
 
 /// What became of it; none if the agent could not be asked.
@@ -50,7 +52,7 @@ pub(super) async fn ask(
         // The same step for as many as wait for it: order is kept.
         while batch.len() < MOVES_MAX {
             match requests.try_recv() {
-                Ok(request) if request.step == first.step => batch.push(request),
+                Ok(request) if (request.step, request.promise) == (first.step, first.promise) => batch.push(request),
                 Ok(request) => {
                     next = Some(request);
                     break;
@@ -58,7 +60,7 @@ pub(super) async fn ask(
                 Err(_) => break,
             }
         }
-        let outcomes = carry_out(&socket, first.step, &batch).await;
+        let outcomes = carry_out(&socket, first, &batch).await;
         for (index, &request) in batch.iter().enumerate() {
             let outcome = outcomes.as_ref().and_then(|outcomes| outcomes.get(index).copied());
             if answers.send(Answered { request, outcome }).is_err() {
@@ -69,10 +71,11 @@ pub(super) async fn ask(
 }
 
 /// Has the agent do a step. What undoes or completes a move is repeated until it has been done.
-async fn carry_out(socket: &std::path::Path, step: MoveStep, batch: &[Request]) -> Option<Vec<MoveOutcome>> {
+async fn carry_out(socket: &std::path::Path, first: Request, batch: &[Request]) -> Option<Vec<MoveOutcome>> {
+    let Request { step, promise, .. } = first;
     let mut attempts = 0;
     loop {
-        let wanted = Moves { step, flows: batch.iter().map(|request| request.flow).collect() };
+        let wanted = Moves { step, flows: batch.iter().map(|request| request.flow).collect(), promise };
         let error = match moves(socket, wanted).await {
             Ok(outcomes) => return Some(outcomes),
             Err(error) => error,

@@ -1,10 +1,12 @@
 //! Moves whose old owner has ended before it was done with them: its agent is asked what has become of them.
 //!
 //! Of a copy that is not decided, it decides. Of a session that was activated here, it has what still arrives there sent
-//! on, as the old owner would have had, and tells the edges.
+//! on, as the old owner would have had, and tells the edges. When all is claimed that there is, it is told so: whatever
+//! else the old owner held for us is nobody's.
 
 use std::{
     collections::{HashMap, VecDeque},
+    iter,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -13,7 +15,7 @@ use std::{
 use ringsteer_handoff::name::{Gateway, MoveId, NodeId};
 use tokio::{
     sync::mpsc,
-    task::spawn,
+    task::{JoinSet, spawn},
     time::{Instant, sleep, timeout_at},
 };
 
@@ -38,6 +40,15 @@ pub(super) struct Orphan {
     /// The old owner's node.
     pub(super) from: NodeId,
     pub(super) flow: FlowMove,
+}
+
+/// What is to be told to an agent whose gateway has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    /// That this is ours.
+    Orphan(Orphan),
+    /// That this was all from that life.
+    NoMore(Gateway),
 }
 
 /// What its agent says.
@@ -79,28 +90,54 @@ impl Taken {
 /// Asks for all that come, until none come any more.
 pub(super) async fn ask(
     socket: PathBuf,
-    mut orphans: mpsc::UnboundedReceiver<Orphan>,
+    mut wanted: mpsc::UnboundedReceiver<Wanted>,
     judged: mpsc::UnboundedSender<Judged>,
 ) {
     let socket: Arc<Path> = socket.into();
-    while let Some(first) = orphans.recv().await {
+    // What is being asked of each node's agent.
+    let mut asking: HashMap<NodeId, JoinSet<()>> = HashMap::new();
+    while let Some(first) = wanted.recv().await {
         // A gateway's end brings many at once.
-        let mut by_node: HashMap<NodeId, Vec<Orphan>> = HashMap::from([(first.from, vec![first])]);
-        while let Ok(orphan) = orphans.try_recv() {
-            by_node.entry(orphan.from).or_default().push(orphan);
+        let mut by_node: HashMap<NodeId, Vec<Orphan>> = HashMap::new();
+        let mut no_more = Vec::new();
+        for one in iter::once(first).chain(iter::from_fn(|| wanted.try_recv().ok())) {
+            match one {
+                Wanted::Orphan(orphan) => by_node.entry(orphan.from).or_default().push(orphan),
+                Wanted::NoMore(ended) => no_more.push(ended),
+            }
         }
         for (from, all) in by_node {
             // None waits for another node's agent.
-            spawn(ask_for(Arc::clone(&socket), from, all, judged.clone()));
+            asking.entry(from).or_default().spawn(ask_for(Arc::clone(&socket), from, all, judged.clone()));
         }
+        for ended in no_more {
+            let asked = asking.remove(&ended.node).unwrap_or_default();
+            spawn(tell_no_more(Arc::clone(&socket), ended, asked));
+        }
+        asking.retain(|_, asked| {
+            while asked.try_join_next().is_some() {}
+            !asked.is_empty()
+        });
     }
+}
+
+/// Tells the agent of a gateway that has ended that nothing more is claimed, once all has been that was.
+async fn tell_no_more(socket: Arc<Path>, ended: Gateway, mut asked: JoinSet<()>) {
+    while asked.join_next().await.is_some() {}
+    let Ok(from) = MemberNumber::new(ended.node.0) else { return };
+    let last = Claim { from, flows: vec![], last_of: Some(ended.incarnation.0) };
+    // If it cannot be told, the holds end by their time.
+    let _ = ask_until(&socket, last, Instant::now() + LIMIT).await;
 }
 
 async fn ask_for(socket: Arc<Path>, from: NodeId, orphans: Vec<Orphan>, judged: mpsc::UnboundedSender<Judged>) {
     let until = Instant::now() + LIMIT;
     for batch in orphans.chunks(MOVES_MAX) {
         let outcomes = match MemberNumber::new(from.0) {
-            Ok(from) => ask_until(&socket, from, batch, until).await,
+            Ok(from) => {
+                let flows = batch.iter().map(|orphan| orphan.flow).collect();
+                ask_until(&socket, Claim { from, flows, last_of: None }, until).await
+            }
             Err(_) => None,
         };
         for (index, orphan) in batch.iter().enumerate() {
@@ -115,12 +152,11 @@ async fn ask_for(socket: Arc<Path>, from: NodeId, orphans: Vec<Orphan>, judged: 
 }
 
 /// The answer of the agent there; none if there is none in time.
-async fn ask_until(socket: &Path, from: MemberNumber, batch: &[Orphan], until: Instant) -> Option<Vec<MoveOutcome>> {
-    let wanted = Claim { from, flows: batch.iter().map(|orphan| orphan.flow).collect() };
+async fn ask_until(socket: &Path, wanted: Claim, until: Instant) -> Option<Vec<MoveOutcome>> {
     loop {
         match timeout_at(until, claim(socket, wanted.clone())).await {
             Ok(Ok(outcomes)) => return Some(outcomes),
-            Ok(Err(error)) => tracing::debug!("claiming connections of node {from}: {error}"),
+            Ok(Err(error)) => tracing::debug!("claiming connections of node {}: {error}", wanted.from),
             Err(_) => return None,
         }
         sleep(PAUSE).await;

@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     Ears, Ordered, Wiring,
     agent::{self, Answered, Request},
-    claims::{self, Judged, Orphan, Taken},
+    claims::{self, Judged, Orphan, Taken, Wanted},
     diary::{self, Diary},
     fleet::{self, Fleet},
     force::{Epochs, Telling},
@@ -32,7 +32,7 @@ use super::{
     word::{Heard, Said},
 };
 use crate::{
-    control::{FlowMove, MoveOutcome, MoveStep, Order, Published},
+    control::{FlowMove, MoveOutcome, MoveStep, Order, Promise, Published},
     gateway::{
         misplaced::{LetIn, Misplaced},
         moving::{Moving, Sessions},
@@ -90,7 +90,9 @@ struct Runner {
     misheard: Arc<Misheard>,
     last_number: u64,
     requests: mpsc::UnboundedSender<Request>,
-    claims: mpsc::UnboundedSender<Orphan>,
+    claims: mpsc::UnboundedSender<Wanted>,
+    /// Gateways that have ended and of whose sessions there are copies here, maybe.
+    ended: Vec<Gateway>,
     done: mpsc::UnboundedSender<Done>,
     events: VecDeque<Event<ByteBuf, ()>>,
     began: Instant,
@@ -148,6 +150,7 @@ pub(super) async fn run(
         last_number: 0,
         requests,
         claims,
+        ended: Vec::new(),
         done,
         events: VecDeque::new(),
         began: Instant::now(),
@@ -214,6 +217,7 @@ pub(super) async fn run(
                 runner.happen(Event::Tick);
             }
         }
+        runner.claim_no_more();
         diary.note(runner.handoff.progress(), Instant::now());
         progress.send_if_modified(|seen| {
             let now = runner.handoff.progress();
@@ -284,6 +288,7 @@ impl Runner {
                     self.claim(orphan);
                 }
                 self.epochs.ended(peer);
+                self.ended.push(peer);
             }
             self.happen(event);
         }
@@ -472,8 +477,12 @@ impl Runner {
     fn act(&mut self, action: Action<ByteBuf, ()>) {
         match action {
             Action::Suspend { id } => self.suspend(id),
-            Action::Hold { id, .. } => match self.flow_in(id) {
-                Some(flow) => self.ask(id, MoveStep::Hold, flow),
+            Action::Hold { id, to } => match self.flow_in(id) {
+                Some(flow) => {
+                    let to = MemberNumber::new(to.0).ok();
+                    let promise = to.map(|to| Promise { to, by: self.me.incarnation.0 });
+                    let _ = self.requests.send(Request { id, step: MoveStep::Hold, flow, promise });
+                }
                 None => self.events.push_back(Event::Failed { id, failure: Failure::Never }),
             },
             Action::Dump { id } => self.take_out(id),
@@ -555,12 +564,25 @@ impl Runner {
 
     fn ask(&self, id: MoveId, step: MoveStep, flow: FlowMove) {
         // The one who asks lives as long as we do.
-        let _ = self.requests.send(Request { id, step, flow });
+        let _ = self.requests.send(Request { id, step, flow, promise: None });
     }
 
     fn claim(&self, orphan: Orphan) {
         // The one who asks lives as long as we do.
-        let _ = self.claims.send(orphan);
+        let _ = self.claims.send(Wanted::Orphan(orphan));
+    }
+
+    /// Of gateways that have ended, and of which it is decided what here was theirs, nothing more is claimed.
+    fn claim_no_more(&mut self) {
+        let Self { ended, handoff, claims, .. } = self;
+        ended.retain(|&gateway| {
+            let some = handoff.has_copies_of(gateway);
+            if !some {
+                // The one who asks lives as long as we do.
+                let _ = claims.send(Wanted::NoMore(gateway));
+            }
+            some
+        });
     }
 
     /// The connection of a session in a move of it.
@@ -775,7 +797,7 @@ impl Runner {
 
     /// The agent has answered.
     fn answered(&mut self, answered: Answered) {
-        let Answered { request: Request { id, step, flow }, outcome } = answered;
+        let Answered { request: Request { id, step, flow, .. }, outcome } = answered;
         match step {
             MoveStep::Hold => {
                 let event = match outcome {

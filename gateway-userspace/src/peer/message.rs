@@ -96,6 +96,10 @@ pub enum Question {
         address: NodeAddress,
         /// The connections.
         flows: Vec<FlowMove>,
+        /// The number of the life of that gateway, if the member claims no more of what it left: whatever else it held for
+        /// the member has no owner.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_of: Option<u64>,
     },
 }
 
@@ -301,11 +305,11 @@ pub(super) mod tests {
              \"service\":\"192.0.2.1:443\",\"count\":2,\"moved_us_ago\":1500,\"first_ack\":77}]}}]"
         );
         let claimed = FlowMove { client: flow.client, service: flow.service, count: 2, first_ack: 77 };
-        let claim = Message::Question(9, Question::Claim { to, address, flows: vec![claimed] });
+        let claim = Message::Question(9, Question::Claim { to, address, flows: vec![claimed], last_of: Some(7) });
         assert_eq!(
             String::from_utf8(claim.encode()).unwrap(),
             "\u{3}[9,{\"claim\":{\"to\":3,\"address\":\"198.51.100.3\",\"flows\":[{\"client\":\"203.0.113.7:50000\",\
-             \"service\":\"192.0.2.1:443\",\"count\":2,\"first_ack\":77}]}}]"
+             \"service\":\"192.0.2.1:443\",\"count\":2,\"first_ack\":77}],\"last_of\":7}}]"
         );
         let answer = Message::Answer(9, Answer::Claimed(vec![MoveOutcome::Done, MoveOutcome::NotHeld]));
         assert_eq!(String::from_utf8(answer.encode()).unwrap(), "\u{4}[9,{\"claimed\":[\"done\",\"not_held\"]}]");

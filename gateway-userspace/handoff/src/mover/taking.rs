@@ -203,6 +203,11 @@ impl Mover {
         }
     }
 
+    /// Whether there are copies of what a gateway has offered.
+    pub(crate) fn has_copies_of(&self, peer: Gateway) -> bool {
+        self.copies.values().any(|copy| copy.from == peer)
+    }
+
     pub(super) fn offerer_ended<D, P>(&mut self, peer: Gateway, out: &mut Out<D, P>) {
         for copy in self.copies.values_mut().filter(|copy| copy.from == peer) {
             match copy.state {

@@ -116,8 +116,8 @@ pub struct Node {
     pub requests: VecDeque<Request>,
     /// The kernel's entries.
     pub entries: BTreeMap<SessionId, Entry>,
-    /// Holds that lives of its gateway have left behind. Its agent gives them away in the end.
-    pub forgotten: BTreeSet<MoveId>,
+    /// Holds that lives of its gateway have left behind, and which life. Its agent gives them away in the end.
+    pub forgotten: BTreeMap<MoveId, Incarnation>,
     /// Whose end it has heard of.
     pub noticed: BTreeSet<Incarnation>,
     /// Users that wait for the ring to come into force.
@@ -250,7 +250,7 @@ impl World {
                 claims: BTreeSet::new(),
                 requests: VecDeque::new(),
                 entries: BTreeMap::new(),
-                forgotten: BTreeSet::new(),
+                forgotten: BTreeMap::new(),
                 noticed: BTreeSet::new(),
                 newcomers: Vec::new(),
             });
@@ -461,8 +461,12 @@ impl World {
         node.newcomers.clear();
         let held = node.entries.values().filter(|entry| matches!(entry, Entry::Held(..))).map(|entry| entry.id());
         let to_be = node.requests.iter().filter(|request| matches!(request, Request::Hold(..))).map(|one| one.id());
-        node.forgotten.extend(held.chain(to_be));
         let me = node.me;
+        // Of each life what it has held itself, or wanted to.
+        let left: Vec<MoveId> = held.chain(to_be).collect();
+        for id in left {
+            node.forgotten.entry(id).or_insert(me.incarnation);
+        }
         for (session, socket) in std::mem::take(&mut node.sockets) {
             let client = self.clients.get_mut(&session).unwrap();
             if socket.state == SocketState::Active {
@@ -562,6 +566,36 @@ impl World {
             self.seen.denied = true;
         }
         self.happen(index, Event::Claimed { id, granted });
+    }
+
+    /// A gateway has claimed all that it has of another one that has ended: what else that one held for it is nobody's, and
+    /// its agent lets go of it. Of sessions that the gateway had got before, it has claimed what came for them.
+    pub fn claim_no_more(&mut self, index: usize, ended: Gateway) {
+        let Node { me, handoff, claims, noticed, .. } = &self.nodes[index];
+        let some =
+            |handoff: &Handoff<Dump, ()>| handoff.has_copies_of(ended) || claims.iter().any(|one| one.1 == ended);
+        if !noticed.contains(&ended.incarnation) || handoff.as_ref().is_none_or(some) {
+            return;
+        }
+        let me = me.node;
+        // It has been taken, and may have gone on since.
+        let is_taken = |id: MoveId| {
+            let mut sockets = self.nodes.iter().filter_map(|node| node.sockets.get(&id.session));
+            sockets.any(|socket| match socket.state {
+                SocketState::Active | SocketState::Suspended(_) => true,
+                SocketState::Copy(later) => later.generation > id.generation,
+            })
+        };
+        let judge = &self.nodes[self.index(ended.node)];
+        let is_left = |entry: &Entry| matches!(entry, Entry::Held(id, to) if *to == me && judge.forgotten.get(id) == Some(&ended.incarnation));
+        let left: Vec<_> = judge.entries.iter().filter(|(_, entry)| is_left(entry)).collect();
+        let over: Vec<_> = left.into_iter().map(|(_, entry)| (entry.id(), is_taken(entry.id()))).collect();
+        let judge = self.index(ended.node);
+        for (id, is_taken) in over {
+            let entry = if is_taken { Entry::Moved(id, me) } else { Entry::Here(id) };
+            self.nodes[judge].entries.insert(id.session, entry);
+        }
+        self.check();
     }
 
     pub fn tick(&mut self, index: usize) {
@@ -720,7 +754,7 @@ impl World {
         for node in &mut self.nodes {
             for entry in node.entries.values_mut() {
                 if let Entry::Held(id, to) = *entry
-                    && node.forgotten.contains(&id)
+                    && node.forgotten.contains_key(&id)
                 {
                     *entry = Entry::Moved(id, to);
                 }

@@ -2,14 +2,17 @@
 //!
 //! The other node's gateway knows for certain that it has ended: the kernel has said so. Its own agent asks the one that
 //! holds them, and that one says for the gateway that is no more what only the latter could have said: that they have
-//! moved. What has been released since, or is held for another move, it does not give.
+//! moved. What has been released since, or is held for another move, it does not give. When the other node has claimed all
+//! that it has, whatever else was held for it is nobody's: those holds end at once, and the clients are told.
 
 use anyhow::{Result, ensure};
+use ringsteer_ebpf::layout::moves::Move;
+use tracing::debug;
 
 use super::{member, not_too_many};
 use crate::{
-    agent::shared::Agent,
-    control::{Claim, FlowMove, MoveOutcome, MoveStep, Moves},
+    agent::shared::{Agent, lock},
+    control::{Claim, FlowMove, MoveOutcome, MoveStep, Moves, Promise},
     peer::message::{Answer, Question},
     ring::{MemberNumber, NodeAddress},
 };
@@ -19,7 +22,10 @@ impl Agent {
     ///
     /// # Errors
     /// If it cannot be asked now.
-    pub(in crate::agent) async fn claim(&self, Claim { from, flows }: Claim) -> Result<Vec<MoveOutcome>, String> {
+    pub(in crate::agent) async fn claim(
+        &self,
+        Claim { from, flows, last_of }: Claim,
+    ) -> Result<Vec<MoveOutcome>, String> {
         not_too_many(&flows).map_err(|refusal| refusal.to_string())?;
         let in_force = self.in_force();
         // It may have left the ring in the meantime.
@@ -31,7 +37,7 @@ impl Agent {
         let address = member(&in_force, to).ok_or("this node is no member")?;
         let network = self.network.get().ok_or("the links are not up yet")?;
         let count = flows.len();
-        match network.ask(holder, Question::Claim { to, address, flows }).await? {
+        match network.ask(holder, Question::Claim { to, address, flows, last_of }).await? {
             Answer::Claimed(outcomes) if outcomes.len() == count => Ok(outcomes),
             Answer::Error(error) => Err(error),
             _ => Err("it answers something else".into()),
@@ -47,9 +53,35 @@ impl Agent {
         to: MemberNumber,
         address: NodeAddress,
         flows: Vec<FlowMove>,
+        last_of: Option<u64>,
     ) -> Result<Vec<MoveOutcome>> {
         let known = member(&self.in_force(), to) == Some(address);
         ensure!(known, "this node's ring has no member {to} at {address}");
-        self.moves(&Moves { step: MoveStep::Move { to }, flows })
+        let outcomes = self.moves(&Moves { step: MoveStep::Move { to }, flows, promise: None })?;
+        if let Some(by) = last_of {
+            self.abandon(Promise { to, by })?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Ends the holds of a gateway that has ended for a node that wants nothing more of it.
+    fn abandon(&self, promise: Promise) -> Result<()> {
+        let maps = &mut *lock(&self.moving.maps);
+        let mut abandoned = 0;
+        for (key, count) in lock(&self.moving.promised).take(promise) {
+            let is_held = |entry: &Move| entry.node == 0 && entry.count == u32::from(count);
+            if maps.get(&key)?.as_ref().is_some_and(is_held) {
+                maps.remove(&key)?;
+                abandoned += 1;
+            }
+        }
+        if abandoned > 0 {
+            debug!(
+                "{abandoned} connections were held for member {}, which does not have them; the holds end",
+                promise.to
+            );
+            self.release(maps);
+        }
+        Ok(())
     }
 }

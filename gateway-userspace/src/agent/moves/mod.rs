@@ -9,6 +9,7 @@
 //! | `news` | who has yet to be told what; pure |
 //! | `tell` | telling them |
 //! | `kept` | packets that came during a hold |
+//! | `promised` | for whom connections are held; pure |
 //!
 //! What this node knows stands in the pinned map `moves`, and nowhere else: an agent that starts again finds it there and
 //! tells everybody once more, which does no harm. An entry outlives its move until all members have acknowledged the
@@ -17,6 +18,7 @@
 mod claim;
 mod kept;
 mod news;
+mod promised;
 mod rules;
 mod tell;
 
@@ -34,6 +36,7 @@ pub(super) use self::tell::keep;
 use self::{
     kept::Kept,
     news::{Item, News},
+    promised::Promised,
     rules::{Decision, Whereabouts},
 };
 use super::{
@@ -42,7 +45,7 @@ use super::{
 };
 use crate::{
     config::Mode,
-    control::{FlowMove, MOVES_MAX, MoveOutcome, MoveStep, Moves},
+    control::{FlowMove, MOVES_MAX, MoveOutcome, MoveStep, Moves, Promise},
     dataplane::{
         held::HeldFrames,
         moves::{Full, MoveMaps},
@@ -57,6 +60,8 @@ pub(super) struct Moving {
     maps: Mutex<MoveMaps>,
     /// Locked after `maps`, where both are.
     kept: Mutex<Kept>,
+    /// Locked after `maps`, too.
+    promised: Mutex<Promised>,
     news: Mutex<News>,
     /// There is something to tell.
     wake: Notify,
@@ -65,6 +70,8 @@ pub(super) struct Moving {
 /// A step, made out for the maps.
 struct Work<'a> {
     step: MoveStep,
+    /// For whom it is held, where it is said.
+    promise: Option<Promise>,
     /// The node that has the connections afterwards, by its number, where the step says so.
     node: Option<u32>,
     /// Who is to be told of it.
@@ -83,6 +90,7 @@ impl Moving {
         Ok(Self {
             maps: Mutex::new(MoveMaps::open(pin_dir)?),
             kept: Mutex::new(Kept::new(HeldFrames::open(pin_dir, steer)?)),
+            promised: Mutex::default(),
             news: Mutex::default(),
             wake: Notify::new(),
         })
@@ -113,8 +121,13 @@ impl Agent {
             return Ok(vec![MoveOutcome::NoMember; moves.flows.len()]);
         }
         let peers = others(&in_force);
-        let work =
-            Work { step: moves.step, node: node.map(|node| node.get().into()), peers: &peers, now_ns: monotonic_ns() };
+        let work = Work {
+            step: moves.step,
+            promise: moves.promise,
+            node: node.map(|node| node.get().into()),
+            peers: &peers,
+            now_ns: monotonic_ns(),
+        };
         let mut services = Services::new(self);
         let mut maps = lock(&self.moving.maps);
         let outcomes = moves.flows.iter().map(|flow| {
@@ -129,7 +142,8 @@ impl Agent {
             })
         });
         let outcomes: Vec<_> = outcomes.collect();
-        let done = outcomes.iter().filter(|outcome| **outcome == MoveOutcome::Done).count();
+        let done =
+            outcomes.iter().filter(|outcome| matches!(outcome, MoveOutcome::Done | MoveOutcome::Held { .. })).count();
         debug!("{:?}: done for {done} of {} connections", moves.step, outcomes.len());
         if matches!(moves.step, MoveStep::Move { .. } | MoveStep::Release) {
             self.release(&maps);
@@ -169,6 +183,10 @@ impl Agent {
             Decision::Write(entry) => maps.set(key, entry)?,
             Decision::Remove => maps.remove(key)?,
             Decision::Keep | Decision::Refuse(_) => {}
+        }
+        match (work.step, work.promise) {
+            (MoveStep::Hold, Some(promise)) => lock(&self.moving.promised).note(key, flow.count, promise),
+            _ => lock(&self.moving.promised).forget(key),
         }
         if let (MoveStep::Move { .. }, Some(node)) = (work.step, work.node) {
             self.point(maps, key, &news(node), work.now_ns)?;

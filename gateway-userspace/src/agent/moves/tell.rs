@@ -164,6 +164,7 @@ impl Agent {
     fn clear(&self, known: Vec<Item>) -> Result<()> {
         let mut maps = lock(&self.moving.maps);
         if !maps.any() {
+            lock(&self.moving.promised).clear();
             return Ok(());
         }
         for item in known {
@@ -189,6 +190,7 @@ impl Agent {
                 self.counters.holds_forgotten.add(1);
                 warn!("a connection was held and then neither moved nor released; the hold ends");
                 maps.remove(&key)?;
+                lock(&self.moving.promised).forget(&key);
             } else if gone || silent {
                 maps.remove(&key)?;
             }

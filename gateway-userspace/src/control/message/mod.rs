@@ -62,7 +62,7 @@ pub use self::{
     gateway::{GatewayReport, Introduction, NodeSessions, Question, Report, Sessions, Told},
     handoff::{MovesReport, NodeMoves, Order},
     lookup::{KernelPlacement, Lookup, Placement},
-    moves::{Claim, FlowMove, HOLD_LIFE_MS, MOVES_MAX, MoveOutcome, MoveStep, Moves},
+    moves::{Claim, FlowMove, HOLD_LIFE_MS, MOVES_MAX, MoveOutcome, MoveStep, Moves, Promise},
     peers::{MemberStatus, Members, PeerStatus, Peers},
     publication::{NamedRing, Publication, PublicationError, Rings},
     services::{ServiceStatus, Services},
@@ -195,10 +195,17 @@ mod tests {
             count: 1,
             first_ack: 0,
         };
-        let moves = |step| Request::Moves(Moves { step, flows: vec![flow] });
+        let moves = |step| Request::Moves(Moves { step, flows: vec![flow], promise: None });
         let flows = r#""flows":[{"client":"203.0.113.7:50000","service":"192.0.2.1:443","count":1,"first_ack":0}]"#;
         request(&format!(r#"{{"moves":{{"step":"hold",{flows}}}}}"#), moves(MoveStep::Hold));
         let to = MemberNumber::new(2).unwrap();
+        let promised = Moves { step: MoveStep::Hold, flows: vec![flow], promise: Some(Promise { to, by: 7 }) };
+        let text = format!(r#"{{"moves":{{"step":"hold",{flows},"promise":{{"to":2,"by":7}}}}}}"#);
+        request(&text, Request::Moves(promised));
+        let claim = Claim { from: to, flows: vec![flow], last_of: None };
+        request(&format!(r#"{{"claim":{{"from":2,{flows}}}}}"#), Request::Claim(claim));
+        let last = Claim { from: to, flows: vec![], last_of: Some(7) };
+        request(r#"{"claim":{"from":2,"flows":[],"last_of":7}}"#, Request::Claim(last));
         request(&format!(r#"{{"moves":{{"step":{{"move":{{"to":2}}}},{flows}}}}}"#), moves(MoveStep::Move { to }));
         let answer = Answer::Moved(vec![MoveOutcome::Done, MoveOutcome::NotHeld]);
         assert_eq!(serde_json::to_string(&answer).unwrap(), r#"{"moved":["done","not_held"]}"#);

@@ -5,7 +5,8 @@
 //! when it is answered.
 //!
 //! If the gateway that had the connection ends before it has said `move` or `release`, the other node *claims* it: that is a
-//! `move` on behalf of the one that has ended.
+//! `move` on behalf of the one that has ended. When it has claimed all that it has, the rest of what was held for it is
+//! nobody's any more, and these holds end.
 //!
 //! Packets that come during a hold are kept, and arrive when it ends. To lose none, the node that gets the connection
 //! holds it, too, by the same count, directly after it has taken it, and releases it once its socket is active.
@@ -26,6 +27,18 @@ pub struct Moves {
     pub step: MoveStep,
     /// For which connections; [`MOVES_MAX`] at most.
     pub flows: Vec<FlowMove>,
+    /// Of a hold: for whom. Without, nobody but the gateway can end it, or its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promise: Option<Promise>,
+}
+
+/// To whom a gateway is giving the connections that it has held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// The member.
+    pub to: MemberNumber,
+    /// The number of the gateway's life.
+    pub by: u64,
 }
 
 /// A step of a move.
@@ -62,6 +75,10 @@ pub struct Claim {
     pub from: MemberNumber,
     /// Which connections, by which moves of them; [`MOVES_MAX`] at most.
     pub flows: Vec<FlowMove>,
+    /// The number of the life of the other node's gateway that has ended, if these are the last that are claimed of what it
+    /// left: what else it held for this node has no owner, and its hold ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_of: Option<u64>,
 }
 
 /// How long a hold lasts that nothing follows, in milliseconds.
