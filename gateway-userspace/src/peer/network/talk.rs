@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval},
 };
 
 use super::{Part, Shared, Speech, Why, accept::HalfOpenPlace, why::SILENCE};
@@ -22,6 +22,9 @@ use crate::{
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often each end says something in any case.
+///
+/// How long something has taken is counted in these, and not by the clock: a process that got no time itself for a while has
+/// not yet read what was said to it, and must not conclude from its own delay that others are dead.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How much is read at once, in bytes.
@@ -73,15 +76,15 @@ impl<S: Speech> Talk<'_, S> {
         let (mut view, mut keys) = (self.shared.view.clone(), self.shared.keys.clone());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let began = Instant::now();
-        let (mut last_word, mut last_written) = (began, began);
+        // Ticks since the first byte, since something was heard, and since something could be written.
+        let (mut age, mut unheard, mut unwritten) = (0, 0, 0);
         let mut input = BytesMut::new();
         let mut events = Vec::new();
         let (mut reader, mut writer) = stream.split();
         loop {
             let open = self.link.is_open();
             if self.link.output().is_empty() {
-                last_written = Instant::now();
+                unwritten = 0;
             }
             let room = self.link.output().len() < WRITE_AHEAD;
             input.reserve(READ);
@@ -95,7 +98,7 @@ impl<S: Speech> Talk<'_, S> {
                     if let Err(error) = self.link.receive(&input.split(), &mut events) {
                         return Why::Link(error);
                     }
-                    last_word = Instant::now();
+                    unheard = 0;
                     for event in events.drain(..) {
                         if let Err(why) = self.hear(event).await {
                             return why;
@@ -106,16 +109,19 @@ impl<S: Speech> Talk<'_, S> {
                     if let Err(error) = written {
                         return Why::Io(error);
                     }
-                    last_written = Instant::now();
+                    unwritten = 0;
                 }
                 _ = ticks.tick() => {
-                    if !open && began.elapsed() > HANDSHAKE_TIMEOUT {
+                    for count in [&mut age, &mut unheard, &mut unwritten] {
+                        *count += 1;
+                    }
+                    if !open && TICK * age > HANDSHAKE_TIMEOUT {
                         return Why::Slow;
                     }
-                    if last_word.elapsed() > SILENCE {
+                    if TICK * unheard > SILENCE {
                         return Why::Silent;
                     }
-                    if last_written.elapsed() > SILENCE {
+                    if TICK * unwritten > SILENCE {
                         return Why::Behind;
                     }
                     self.tick();
