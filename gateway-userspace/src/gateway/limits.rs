@@ -15,6 +15,9 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// From the end of the head to the end of the body.
     pub body_timeout: Duration,
+    /// From a ring's coming: for users that it brings here to be let in, if not all other gateways know of it sooner. A push
+    /// that comes to one of those would not be looked for here.
+    pub brought_timeout: Duration,
     /// Without a frame from the client a session ends after this long; without a request, a pusher's connection.
     pub idle_timeout: Duration,
     /// The same for OpenIM's clients, which are told to say something every 27 s or more often.
@@ -50,6 +53,7 @@ impl Limits {
         Self {
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            brought_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(60),
             openim_idle_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(27),

@@ -446,7 +446,7 @@ impl Shared {
     /// Returns when everybody knows that a ring is followed here, or after a while.
     async fn comes_into_force(&self, published: &Published) {
         if let Some(moves) = self.moves.get() {
-            moves.comes_into_force(published).await;
+            moves.comes_into_force(published, self.limits.brought_timeout).await;
         }
     }
 

@@ -35,6 +35,7 @@ mod word;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::misheard::Misheard;
+use ringsteer_handoff::name::Epoch;
 pub use ringsteer_handoff::{Limits, Progress, Refusals};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -53,9 +54,6 @@ use crate::{
 
 /// Words of others that may wait to be heard. What is too much is dropped, and said again.
 const HEARD_AHEAD: usize = 4096;
-
-/// How long a user waits to be let in until the others know of the ring that has brought it.
-const FORCE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What others say about moves, from the links' handlers to the task.
 #[derive(Debug)]
@@ -176,10 +174,9 @@ impl Handle {
         self.force.has(published)
     }
 
-    /// Returns when they do, or after [`FORCE_LIMIT`].
-    pub async fn comes_into_force(&self, published: &Published) {
-        // Who is out of reach cannot be waited for.
-        let _ = timeout(FORCE_LIMIT, self.force.clone().wait(published)).await;
+    /// Returns when they do, or when the ring has been followed here for `limit`: who is out of reach cannot be waited for.
+    pub async fn comes_into_force(&self, published: &Published, limit: Duration) {
+        self.force.clone().wait(Epoch(published.ring.epoch().0), limit).await;
     }
 
     /// The nodes that follow a later ring than this one, as far as they have said: they may have any user's session.

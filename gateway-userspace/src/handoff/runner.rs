@@ -275,6 +275,7 @@ impl Runner {
         let epoch = Epoch(published.ring.epoch().0);
         let members = fleet::members(&published);
         self.published = published;
+        self.force.follows(epoch);
         self.tell_who_is_ahead();
         self.happen(Event::Ring { epoch, members });
         self.look();

@@ -156,6 +156,8 @@ impl Node {
         config.node.socket = directory.path().join("agent.sock");
         let follower = Follower::prepare(&config.node.socket);
         let mut limits = Limits::of(&config);
+        // The other members do not exist, and never follow.
+        limits.brought_timeout = Duration::ZERO;
         change(&mut limits);
         let gateway = Gateway::bind(&config, limits, follower.published()).unwrap();
         let follower = follower.attach(gateway.reporter());

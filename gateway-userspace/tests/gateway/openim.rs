@@ -83,6 +83,7 @@ impl Im {
         };
         let mut config = config();
         let mut limits = Limits::of(&config);
+        limits.brought_timeout = Duration::ZERO;
         change(&mut openim, &mut limits);
         config.services[0].serve = Serve::OpenIm;
         config.openim = Some(openim);
