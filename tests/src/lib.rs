@@ -14,6 +14,7 @@
 //! * [`scrape`]: what monitoring sees;
 //! * [`packet`]: packets made by hand, and a look at those on the wire;
 //! * [`kernel`]: a node reduced to its kernel side, fed packet by packet;
+//! * [`tempers`]: clients whose TCP leaves something away;
 //! * [`vectors`]: the golden vectors of the ring;
 //! * [`bench`]: what `cargo xtask bench` measures;
 //! * [`demo`]: what `cargo xtask demo` shows;
@@ -42,4 +43,5 @@ pub mod rounds;
 pub mod scrape;
 pub mod seed;
 pub mod status;
+pub mod tempers;
 pub mod vectors;

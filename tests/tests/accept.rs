@@ -1,10 +1,7 @@
 //! Mode "accept" end to end, with agents to which the kernel seems to be one before 6.8: clients through the virtual address
 //! reach their owners, by way of the gateway that accepts them; pushes find them; and they follow the ring.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use ringsteer::{config::Mode, control::Status};
@@ -17,6 +14,7 @@ use ringsteer_tests::{
     probe::{Options, Outcome, Probe},
     rounds::Rounds,
     scrape::{GATEWAY, Scrape},
+    tempers,
 };
 
 on_each_family!(
@@ -107,64 +105,15 @@ fn users_reach_their_owners_are_pushed_to_and_follow_the_ring(family: Family) ->
             Ok(())
         })
     });
-    crowd.talk(false);
-    let trouble = stream.trouble();
-    let [delivered, offline, _, unknown] = stream.stop(&fleet)?;
-    lab.router().block_on(async {
-        // What is still on its way arrives, or does not.
-        let since = Instant::now();
-        let waits = |user: &Arc<users::User>| {
-            let account = user.account();
-            account.missing() + account.unanswered() > 0
-        };
-        while crowd.users().iter().any(waits) && since.elapsed() < LIMIT {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    let mut said = 0;
-    for user in crowd.users() {
-        let account = user.account();
-        ensure!(account.gone.is_none(), "{} was disconnected: {:?}", user.name, account.gone);
-        let wrong = [account.missing(), account.duplicated, account.reordered, account.unanswered(), account.garbled];
-        ensure!(wrong == [0; 5], "{}: pushes lost, twice, out of order, echoes lost, wrong: {wrong:?}", user.name);
-        said += account.said();
-    }
-    followed?;
-    ensure!(offline == 0 && unknown == 0, "{offline} pushes were answered offline, {unknown} not at all: {trouble:?}");
-    println!("{delivered} pushes and {said} messages were all there");
-    ensure!(delivered > 0 && said > 0);
+    stream.finish(&fleet, crowd, followed, LIMIT)?;
     nobody_was_bound_late(&fleet)
-}
-
-/// Connects users from the lab's client, talks, and says what went wrong.
-fn talk(fleet: &Fleet<'_>, options: Options, tag: &str) -> Result<()> {
-    let address = fleet.websocket();
-    fleet.lab.client(0).run(|| {
-        for index in 0..12 {
-            let user = format!("{tag}-{index}");
-            let mut probe = Probe::open(address, &user, options)?;
-            // Small, and large enough to need window scaling and many segments.
-            for length in [1, 100, 20_000, 51_000] {
-                probe.echo(length).with_context(|| format!("{user}, {length} bytes"))?;
-            }
-        }
-        Ok(())
-    })
 }
 
 fn clients_of_every_temper_reach_their_owner_and_talk(family: Family) -> Result<()> {
     let lab = lab()?;
     let fleet = fleet(&lab, family)?;
     let client = lab.client(0);
-    talk(&fleet, Options::default(), "plain")?;
-    talk(&fleet, Options { mss: Some(536), ..Options::default() }, "small-mss")?;
-    for (name, off) in [("tcp_timestamps", "0"), ("tcp_window_scaling", "0"), ("tcp_sack", "0"), ("tcp_ecn", "1")] {
-        let path = format!("net/ipv4/{name}");
-        let before = client.command("sysctl", &["-n", &path])?;
-        client.set_sysctl(&path, off)?;
-        talk(&fleet, Options::default(), name).with_context(|| format!("{name} = {off}"))?;
-        client.set_sysctl(&path, before.trim())?;
-    }
+    tempers::all_talk(client, fleet.websocket(), 12)?;
     // Requests that show the kernel nothing are no different here.
     let address = fleet.websocket();
     client.run(|| {

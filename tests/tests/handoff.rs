@@ -14,10 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use ringsteer::{config::Mode, ring::Ring};
 use ringsteer_tests::{
     client::{Dial, Login, Message, Shape, open},
-    demo::{
-        stream::Stream,
-        users::{self, User},
-    },
+    demo::{stream::Stream, users},
     fleet::{Fleet, Options},
     lab::{Family, Lab},
     on_each_family, on_each_family_and_in_each_mode,
@@ -150,31 +147,5 @@ fn all_gateways_are_restarted_one_after_another_and_nobody_notices(family: Famil
         follow(&everybody)
     });
 
-    crowd.talk(false);
-    let trouble = stream.trouble();
-    let [delivered, offline, _, unknown] = stream.stop(&fleet)?;
-    lab.router().block_on(async {
-        // What is still on its way arrives, or does not.
-        let since = Instant::now();
-        let waits = |user: &Arc<User>| {
-            let account = user.account();
-            account.missing() + account.unanswered() > 0
-        };
-        while crowd.users().iter().any(waits) && since.elapsed() < LIMIT {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    let mut said = 0;
-    for user in crowd.users() {
-        let account = user.account();
-        ensure!(account.gone.is_none(), "{} was disconnected: {:?}", user.name, account.gone);
-        let wrong = [account.missing(), account.duplicated, account.reordered, account.unanswered(), account.garbled];
-        ensure!(wrong == [0; 5], "{}: pushes lost, twice, out of order, echoes lost, wrong: {wrong:?}", user.name);
-        said += account.said();
-    }
-    restarted?;
-    ensure!(offline == 0 && unknown == 0, "{offline} pushes were answered offline, {unknown} not at all: {trouble:?}");
-    println!("{delivered} pushes and {said} messages were all there");
-    ensure!(delivered > 0 && said > 0);
-    Ok(())
+    stream.finish(&fleet, crowd, restarted, LIMIT)
 }

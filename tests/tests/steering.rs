@@ -9,13 +9,13 @@ use ringsteer_tests::{
     client::{Login, Shape},
     fleet::{Fleet, Options as FleetOptions},
     lab::{
-        Family, Host, Lab,
+        Family, Lab,
         rough::{RoughLink, Roughness},
     },
     on_each_family, on_each_family_and_in_each_mode,
     probe::{Options, Outcome, Probe, request},
     scrape::{GATEWAY, Scrape},
-    seed,
+    seed, tempers,
 };
 
 on_each_family!(
@@ -36,36 +36,12 @@ fn lab() -> Result<Lab> {
 /// Users of this many names cover every node of a ring of three.
 const USERS: usize = 24;
 
-/// Connects users, talks, and says what went wrong.
-fn talk(fleet: &Fleet<'_>, client: &Host, options: Options, tag: &str) -> Result<()> {
-    let address = fleet.websocket();
-    client.run(|| {
-        for index in 0..USERS {
-            let user = format!("{tag}-{index}");
-            let mut probe = Probe::open(address, &user, options)?;
-            // Small, and large enough to need window scaling and many segments.
-            for length in [1, 100, 20_000, 51_000] {
-                probe.echo(length).with_context(|| format!("{user}, {length} bytes"))?;
-            }
-        }
-        Ok(())
-    })
-}
-
 /// 101 comes from the owner alone: the gateway refuses everybody else's users, so being let in is being at the owner.
 fn clients_of_every_temper_reach_their_owner_and_talk(family: Family) -> Result<()> {
     let lab = lab()?;
     let fleet = Fleet::start(&lab, &FleetOptions::all(family))?;
     let client = lab.client(0);
-    talk(&fleet, client, Options::default(), "plain")?;
-    talk(&fleet, client, Options { mss: Some(536), ..Options::default() }, "small-mss")?;
-    for (name, off) in [("tcp_timestamps", "0"), ("tcp_window_scaling", "0"), ("tcp_sack", "0"), ("tcp_ecn", "1")] {
-        let path = format!("net/ipv4/{name}");
-        let before = client.command("sysctl", &["-n", &path])?;
-        client.set_sysctl(&path, off)?;
-        talk(&fleet, client, Options::default(), name).with_context(|| format!("{name} = {off}"))?;
-        client.set_sysctl(&path, before.trim())?;
-    }
+    tempers::all_talk(client, fleet.websocket(), USERS)?;
     // Every one of them went by its key, and some through the tunnel.
     let (mut by_key, mut by_tuple, mut tunnelled) = (0, 0, 0);
     for node in 0..3 {
@@ -73,7 +49,7 @@ fn clients_of_every_temper_reach_their_owner_and_talk(family: Family) -> Result<
         by_tuple += lab.router().block_on(fleet.counter(node, "bound_by_tuple"))?;
         tunnelled += lab.router().block_on(fleet.counter(node, "tunnelled"))?;
     }
-    ensure!(by_key as usize == 6 * USERS && by_tuple == 0, "{by_key} by key, {by_tuple} by 4-tuple");
+    ensure!(by_key as usize == tempers::COUNT * USERS && by_tuple == 0, "{by_key} by key, {by_tuple} by 4-tuple");
     ensure!(tunnelled > 0, "nothing went through the tunnel");
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use ringsteer::ring::{Epoch, MemberNumber, Ring};
 use tokio::{
     task::{JoinHandle, JoinSet},
@@ -111,6 +111,45 @@ impl Stream {
         fleet.lab.router().block_on(self.task)??;
         let Counts { delivered, offline, again, unknown } = &self.shared.counts;
         Ok([delivered, offline, again, unknown].map(|count| count.load(Ordering::SeqCst)))
+    }
+
+    /// Nobody says anything any more; what is still on its way arrives within `limit`, and then everything was there, once
+    /// and in order, and nobody was disconnected. `between` is what happened meanwhile.
+    ///
+    /// # Errors
+    /// If not, or if that went wrong: whoever has lost something comes first.
+    pub fn finish(self, fleet: &Fleet<'_>, crowd: &Crowd, between: Result<()>, limit: Duration) -> Result<()> {
+        crowd.talk(false);
+        let trouble = self.trouble();
+        let [delivered, offline, _, unknown] = self.stop(fleet)?;
+        fleet.lab.router().block_on(async {
+            // What is still on its way arrives, or does not.
+            let since = Instant::now();
+            let waits = |user: &Arc<User>| {
+                let account = user.account();
+                account.missing() + account.unanswered() > 0
+            };
+            while crowd.users().iter().any(waits) && since.elapsed() < limit {
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let mut said = 0;
+        for user in crowd.users() {
+            let account = user.account();
+            ensure!(account.gone.is_none(), "{} was disconnected: {:?}", user.name, account.gone);
+            let wrong =
+                [account.missing(), account.duplicated, account.reordered, account.unanswered(), account.garbled];
+            ensure!(wrong == [0; 5], "{}: pushes lost, twice, out of order, echoes lost, wrong: {wrong:?}", user.name);
+            said += account.said();
+        }
+        between?;
+        ensure!(
+            offline == 0 && unknown == 0,
+            "{offline} pushes were answered offline, {unknown} not at all: {trouble:?}"
+        );
+        println!("{delivered} pushes and {said} messages were all there");
+        ensure!(delivered > 0 && said > 0);
+        Ok(())
     }
 }
 

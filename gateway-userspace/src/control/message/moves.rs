@@ -1,4 +1,5 @@
-//! Connections that go to another node or, in mode "accept", have come to this one, as the gateway tells its agent. The agent alone touches the kernel's maps.
+//! Connections that go to another node or, in mode "accept", have come to this one, as the gateway tells its agent. The
+//! agent alone touches the kernel's maps.
 //!
 //! A move has four steps. At the node that has the connection: `hold`, before the socket is touched, then either `move`,
 //! once the other node has it, or `release`. At the node that gets it: `take`, before the other one moves it. Each is done
