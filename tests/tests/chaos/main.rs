@@ -20,11 +20,11 @@ mod trail;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use ringsteer::ring::Ring;
+use ringsteer::{config::Mode, ring::Ring};
 use ringsteer_tests::{
     fleet::{Fleet, Options},
     lab::{Family, Lab, LogMark, Process},
-    on_each_family,
+    on_each_family_and_in_each_mode,
     rounds::owned_by,
     seed,
     status::{follows, has},
@@ -36,7 +36,7 @@ use self::{
     trail::Trail,
 };
 
-on_each_family!(whoever_is_killed_in_the_middle_of_moves_nobody_else_notices);
+on_each_family_and_in_each_mode!(whoever_is_killed_in_the_middle_of_moves_nobody_else_notices);
 
 /// The rounds of an ordinary run: every victim, and most steps.
 const SEEDS: [u64; 5] = [0, 11, 22, 33, 44];
@@ -56,6 +56,7 @@ const LOG: &str = "info,ringsteer::handoff=debug,ringsteer::agent::moves=debug";
 /// A fleet, for one round after the other.
 struct Scene<'lab> {
     fleet: Fleet<'lab>,
+    mode: Mode,
     ring: Ring,
 }
 
@@ -129,7 +130,7 @@ impl Scene<'_> {
         victim.wait_for_log_line(ready, LIMIT)?;
         self.all_arrive(crowd)?;
         crowd.talk_goes_on()?;
-        remains::none(&self.fleet, &self.ring, crowd)?;
+        remains::none(&self.fleet, self.mode, &self.ring, crowd)?;
         trail.end()?;
         Ok(trail)
     }
@@ -146,7 +147,7 @@ fn wait_for_nth(process: &Process, mark: LogMark, text: &str, nth: usize) -> Res
     Ok(())
 }
 
-fn whoever_is_killed_in_the_middle_of_moves_nobody_else_notices(family: Family) -> Result<()> {
+fn whoever_is_killed_in_the_middle_of_moves_nobody_else_notices(family: Family, mode: Mode) -> Result<()> {
     let count = std::env::var("RINGSTEER_CHAOS").ok().map(|count| count.parse::<u64>()).transpose()?;
     let replayed = std::env::var_os(seed::VARIABLE).map(|_| seed::from_environment());
     let seeds: Vec<u64> = match (replayed, count) {
@@ -158,10 +159,10 @@ fn whoever_is_killed_in_the_middle_of_moves_nobody_else_notices(family: Family) 
         ring_file: true,
         environment: vec![("RINGSTEER_NODE_FLOW_IDLE_S", FLOW_IDLE_S.into())],
         log: Some(LOG),
-        ..Options::all(family)
+        ..Options::in_mode(family, mode)
     };
     let fleet = Fleet::start(&lab, &options)?;
-    let mut scene = Scene { ring: fleet.ring.clone(), fleet };
+    let mut scene = Scene { ring: fleet.ring.clone(), mode, fleet };
     for &seed in &seeds {
         scene.round(seed).with_context(|| format!("{}={seed} replays this", seed::VARIABLE))?;
     }

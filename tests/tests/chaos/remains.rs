@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ringsteer::{
+    config::Mode,
     control::{self, FlowEntry, FlowFilter, FlowsEnd},
     ring::Ring,
 };
@@ -36,12 +37,12 @@ pub fn wait_for_the_rest(fleet: &Fleet<'_>, plan: &Plan) -> Result<()> {
 
 /// Waits until nothing is left of what happened, but the sessions where they belong: each node has the sockets of those
 /// that it owns, and no others; the edge has their flows, and others only of connections that are over; nothing is held, and
-/// nothing on its way.
-pub fn none(fleet: &Fleet<'_>, ring: &Ring, crowd: &Crowd) -> Result<()> {
+/// nothing on its way. (In mode "accept" no node knows that it is no edge, and all may have their flows.)
+pub fn none(fleet: &Fleet<'_>, mode: Mode, ring: &Ring, crowd: &Crowd) -> Result<()> {
     for node in 0..NODES {
         until(|| left_at(fleet, ring, crowd, node)).with_context(|| format!("node {node}"))?;
     }
-    until(|| flows_left(fleet, ring, crowd))
+    until(|| flows_left(fleet, mode, ring, crowd))
 }
 
 /// Waits until no node sends on, or holds, anything: all edges have been told of everything.
@@ -59,12 +60,16 @@ pub fn nothing_on_the_way(fleet: &Fleet<'_>) -> Result<()> {
 }
 
 /// Waits until there are no flows of websockets any more: all have gone, and those that nobody has seen the end of are
-/// forgotten for their silence.
+/// forgotten for their silence, or for not having been used at all.
 pub fn no_flows(fleet: &Fleet<'_>) -> Result<()> {
-    until(|| {
-        let (flows, _) = flows(fleet, fleet.lab.edge())?;
-        Ok((!flows.is_empty()).then(|| format!("{} flows are left, one of them {:?}", flows.len(), flows[0])))
-    })
+    for node in 0..NODES {
+        until(|| {
+            let (flows, _) = flows(fleet, node)?;
+            Ok((!flows.is_empty()).then(|| format!("{} flows are left, one of them {:?}", flows.len(), flows[0])))
+        })
+        .with_context(|| format!("node {node}"))?;
+    }
+    Ok(())
 }
 
 fn left_at(fleet: &Fleet<'_>, ring: &Ring, crowd: &Crowd, node: usize) -> Result<Option<String>> {
@@ -133,27 +138,28 @@ fn flows(fleet: &Fleet<'_>, node: usize) -> Result<(Vec<FlowEntry>, FlowsEnd)> {
 }
 
 /// What is wrong with the flows.
-fn flows_left(fleet: &Fleet<'_>, ring: &Ring, crowd: &Crowd) -> Result<Option<String>> {
+fn flows_left(fleet: &Fleet<'_>, mode: Mode, ring: &Ring, crowd: &Crowd) -> Result<Option<String>> {
     let mut wanted: BTreeMap<SocketAddr, u32> = BTreeMap::new();
     for (node, member) in ring.members().iter().enumerate() {
         wanted.extend(crowd.clients_of(ring, node).into_iter().map(|client| (client, member.number.get().into())));
     }
     for node in 0..NODES {
+        let is_edge = node == fleet.lab.edge();
         let (flows, _) = flows(fleet, node)?;
-        if node != fleet.lab.edge() {
+        if !is_edge && mode == Mode::LateBinding {
             ensure!(flows.is_empty(), "node {node} is no edge and has flows, one of them {:?}", flows[0]);
-            continue;
         }
-        for flow in flows {
-            match wanted.remove(&flow.client) {
-                Some(number) if flow.node == number => {}
-                Some(number) => return Ok(Some(format!("{} is at {number}, and its flow is {flow:?}", flow.client))),
-                // The client is gone. The flow is forgotten once it has been silent for long.
-                None => {}
+        let flows: BTreeMap<_, _> = flows.into_iter().map(|flow| (flow.client, flow)).collect();
+        for (client, &number) in &wanted {
+            match flows.get(client) {
+                Some(flow) if flow.node == number => {}
+                None if !is_edge => {}
+                flow => return Ok(Some(format!("{client} is at {number}, and its flow at node {node} is {flow:?}"))),
             }
         }
+        // Of others the clients are gone. Those flows are forgotten once they have been silent for long.
     }
-    Ok((!wanted.is_empty()).then(|| format!("there are no flows for {wanted:?}")))
+    Ok(None)
 }
 
 /// Looks until nothing is left to say.
