@@ -44,6 +44,8 @@ counters! {
     packets_released,
     /// Holds that nothing followed.
     holds_forgotten,
+    /// Holds of a gateway that had ended, for a node that did not get the connections.
+    holds_abandoned,
     /// Connections accepted here, in mode "accept", of which no other member was told because there was too much to tell.
     accepted_untold,
     /// Connections for which there was no room in the flow table, in mode "accept".

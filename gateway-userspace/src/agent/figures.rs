@@ -177,6 +177,11 @@ impl Agent {
             counts.holds_forgotten,
         );
         figures.counter(
+            "holds_abandoned",
+            "Connections whose gateway ended while it held them for another node, which did not get them",
+            counts.holds_abandoned,
+        );
+        figures.counter(
             "accepted_untold",
             "Connections accepted here (mode \"accept\") of which no other node was told, for want of room",
             counts.accepted_untold,

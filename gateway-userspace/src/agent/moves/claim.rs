@@ -76,6 +76,7 @@ impl Agent {
             }
         }
         if abandoned > 0 {
+            self.counters.holds_abandoned.add(abandoned);
             debug!(
                 "{abandoned} connections were held for member {}, which does not have them; the holds end",
                 promise.to
