@@ -16,7 +16,7 @@ use nix::{
     sys::socket::{MsgFlags, recv, send},
 };
 use ringsteer::{
-    control::{self, FlowEntry, FlowFilter, FlowMove, MoveOutcome, MoveStep, Moves},
+    control::{self, FlowEntry, FlowFilter, FlowMove, MoveClient, MoveOutcome, MoveStep, Moves},
     ring::MemberNumber,
 };
 use ringsteer_tcp_repair::{GivenUp, put_in, take_out};
@@ -126,7 +126,7 @@ impl<'lab> Ground<'lab> {
     fn step_for(&self, node: usize, step: MoveStep, flow: FlowMove) -> Result<MoveOutcome> {
         let flows = vec![flow];
         let socket = self.fleet.socket(node);
-        let outcomes = block_on(async { control::moves(&socket, Moves { step, flows, promise: None }).await })?;
+        let outcomes = block_on(async { MoveClient::new(socket).ask(Moves { step, flows, promise: None }).await })?;
         let [outcome] = outcomes[..] else { bail!("{} outcomes", outcomes.len()) };
         Ok(outcome)
     }
@@ -613,7 +613,7 @@ fn a_step_that_is_not_due_changes_nothing(family: Family) -> Result<()> {
     let flows = vec![FlowMove { client: from, service: "192.0.2.77:1".parse()?, count: 1, first_ack: 0 }];
     let socket = ground.fleet.socket(1);
     let outcomes =
-        block_on(async { control::moves(&socket, Moves { step: MoveStep::Hold, flows, promise: None }).await })?;
+        block_on(async { MoveClient::new(socket).ask(Moves { step: MoveStep::Hold, flows, promise: None }).await })?;
     ensure!(outcomes == [MoveOutcome::NoService]);
     io::Write::write_all(&mut &client, b"hello")?;
     let mut read = [0; 5];

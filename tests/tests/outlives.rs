@@ -187,7 +187,8 @@ fn every_pinned_map_shows_named_fields() -> Result<()> {
     let flows = vec![FlowMove { client, service: fleet.websocket(), count: 1, first_ack: 0 }];
     let hold = Moves { step: MoveStep::Hold, flows, promise: None };
     let socket = fleet.socket(lab.edge());
-    let outcomes = tokio::runtime::Runtime::new()?.block_on(control::moves(&socket, hold))?;
+    let outcomes =
+        tokio::runtime::Runtime::new()?.block_on(async { control::MoveClient::new(socket).ask(hold).await })?;
     ensure!(outcomes == [MoveOutcome::Done], "{outcomes:?}");
     let pins = lab.node(lab.edge()).pin_dir();
     let dump = |map: &str| -> Result<serde_json::Value> {

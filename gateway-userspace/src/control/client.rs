@@ -1,8 +1,9 @@
-//! One request, one answer.
+//! One request, one answer; of moves, one after the other.
 
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use tokio::{
@@ -11,6 +12,7 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
+    time::Instant,
 };
 
 use super::{
@@ -120,10 +122,6 @@ question! {
         Request::Sessions { user: user.to_owned(), everywhere } => Sessions(sessions) sessions => Sessions
 }
 question! {
-    /// One step of moving connections, and what became of each, in the order of the request.
-    moves(moves: Moves) Request::Moves(moves) => Moved(outcomes) outcomes => Vec<MoveOutcome>
-}
-question! {
     /// What the agent of a node whose gateway has ended says about moves to this node: done if they are, in the order of
     /// the request.
     claim(claim: Claim) Request::Claim(claim) => Moved(outcomes) outcomes => Vec<MoveOutcome>
@@ -167,16 +165,70 @@ pub async fn flows(path: &Path, filter: FlowFilter, mut show: impl FnMut(FlowEnt
     }
 }
 
+/// How long a connection is kept on which nothing is asked. The agent hangs up later than that.
+const KEPT: Duration = Duration::from_secs(5);
+
+/// The agent as one asks it for step after step of moves: on one connection, as long as steps come.
+#[derive(Debug)]
+pub struct MoveClient {
+    path: PathBuf,
+    /// And when it was used last.
+    kept: Option<(Agent, Instant)>,
+}
+
+// === impl MoveClient ===
+
+impl MoveClient {
+    /// Of the agent that listens on `path`. Connects when something is asked.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, kept: None }
+    }
+
+    /// One step of moving connections, and what became of each, in the order of the request. It may be asked for again if
+    /// this fails: a step that was done stays as it is.
+    ///
+    /// # Errors
+    /// If the agent cannot be reached or does not answer.
+    pub async fn ask(&mut self, moves: Moves) -> Result<Vec<MoveOutcome>, ClientError> {
+        let request = Request::Moves(moves);
+        if let Some((mut agent, used)) = self.kept.take()
+            && used.elapsed() < KEPT
+        {
+            let answered = match agent.ask_again(&request).await {
+                Ok(()) => agent.answer().await,
+                Err(error) => Err(error),
+            };
+            match answered {
+                // An agent that has started again does not know the connection.
+                Err(error) if error.agent_is_gone() => {}
+                answered => return self.take_in(agent, answered?),
+            }
+        }
+        let mut agent = Agent::ask(&self.path, &request).await?;
+        let answer = agent.answer().await?;
+        self.take_in(agent, answer)
+    }
+
+    fn take_in(&mut self, agent: Agent, answer: Answer) -> Result<Vec<MoveOutcome>, ClientError> {
+        let Answer::Moved(outcomes) = answer else { return Err(ClientError::Unexpected) };
+        self.kept = Some((agent, Instant::now()));
+        Ok(outcomes)
+    }
+}
+
 /// An agent that has been asked something: both halves are kept, for ending one would end the conversation.
+#[derive(Debug)]
 pub(super) struct Agent {
     pub(super) listener: Listener,
     pub(super) speaker: Speaker,
 }
 
 /// The half on which the agent answers.
+#[derive(Debug)]
 pub(super) struct Listener(BufReader<OwnedReadHalf>);
 
 /// The half on which the agent is spoken to.
+#[derive(Debug)]
 pub(super) struct Speaker(OwnedWriteHalf);
 
 // === impl Agent ===
@@ -188,6 +240,11 @@ impl Agent {
         let (reader, mut writer) = stream.into_split();
         line::write(&mut writer, request).await?;
         Ok(Self { listener: Listener(BufReader::new(reader)), speaker: Speaker(writer) })
+    }
+
+    /// Asks it one thing more. Only where the server goes on: after moves.
+    async fn ask_again(&mut self, request: &Request) -> Result<(), ClientError> {
+        Ok(line::write(&mut self.speaker.0, request).await?)
     }
 
     /// Its next answer. Loses what it has read of one if dropped before it completes.

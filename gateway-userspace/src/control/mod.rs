@@ -21,7 +21,7 @@ mod server;
 mod tests;
 
 pub use client::{
-    ClientError, announce, claim, flows, handoff, lookup, members, moves, peers, ring, services, sessions, stats,
+    ClientError, MoveClient, announce, claim, flows, handoff, lookup, members, peers, ring, services, sessions, stats,
     status,
 };
 pub use follower::{Follower, Prepared, Published, Reporter};

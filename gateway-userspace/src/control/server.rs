@@ -1,8 +1,8 @@
 //! The agent's side: takes connections, and sends whoever asks to the one place that answers.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{any::Any, future::Future, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWrite, BufReader},
     net::{
@@ -100,16 +100,25 @@ pub async fn serve<D: Desk>(listener: UnixListener, served: Served<D>, shutdown:
 async fn connection<D: Desk>(stream: UnixStream, served: Served<D>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    let outcome = match next_request(&mut reader).await {
-        Ok(None) => Ok(()),
-        Ok(Some(Request::Follow {})) => follow(reader, writer, served.publications).await,
-        Ok(Some(Request::Attach(introduction))) => attach(reader, writer, served, introduction).await,
-        Ok(Some(request)) => ask(writer, served.desk, request).await,
-        Err(LineError::Io(error)) => Err(error.into()),
-        Err(error) => {
-            answer(&mut writer, &Answer::Error { message: format!("{error}; requests look like {{\"status\":{{}}}}") })
-                .await
-        }
+    let outcome = loop {
+        break match next_request(&mut reader).await {
+            Ok(None) => Ok(()),
+            Ok(Some(Request::Follow {})) => follow(reader, writer, served.publications).await,
+            Ok(Some(Request::Attach(introduction))) => attach(reader, writer, served, introduction).await,
+            Ok(Some(request)) => {
+                // Who moves connections has more to ask, and is in a hurry.
+                let more = matches!(request, Request::Moves(_));
+                match ask(&mut writer, Arc::clone(&served.desk), request).await {
+                    Ok(()) if more => continue,
+                    outcome => outcome,
+                }
+            }
+            Err(LineError::Io(error)) => Err(error.into()),
+            Err(error) => {
+                let message = format!("{error}; requests look like {{\"status\":{{}}}}");
+                answer(&mut writer, &Answer::Error { message }).await
+            }
+        };
     };
     if let Err(error) = outcome {
         tracing::debug!("a client of the agent's socket went away: {error}");
@@ -122,19 +131,33 @@ async fn next_request(reader: &mut BufReader<OwnedReadHalf>) -> Result<Option<Re
 
 /// Has the desk answer. That the client has gone is found out when it is sent something: one that has only ended its
 /// own side still listens.
-async fn ask<D: Desk>(mut writer: OwnedWriteHalf, desk: Arc<D>, request: Request) -> Result<(), LineError> {
-    let (answers, mut answered) = mpsc::channel(ANSWERS_AHEAD);
-    let at_work = tokio::spawn(desk.answer(request, answers));
-    while let Some(next) = answered.recv().await {
-        answer(&mut writer, &next).await?;
-    }
-    match at_work.await {
+async fn ask<D: Desk>(writer: &mut OwnedWriteHalf, desk: Arc<D>, request: Request) -> Result<(), LineError> {
+    let (answers, answered) = mpsc::channel(ANSWERS_AHEAD);
+    // In this task, that a short answer waits for no other; one that panics is still answered.
+    let at_work = AssertUnwindSafe(desk.answer(request, answers)).catch_unwind();
+    let written = async {
+        // Whoever answers hears that nobody listens any more.
+        let mut answered = answered;
+        while let Some(next) = answered.recv().await {
+            answer(writer, &next).await?;
+        }
+        Ok::<_, LineError>(())
+    };
+    let (worked, written) = tokio::join!(at_work, written);
+    written?;
+    match worked {
         Ok(()) => Ok(()),
-        Err(error) => {
-            let message = format!("the agent failed to answer: {error}");
-            answer(&mut writer, &Answer::Error { message }).await
+        Err(panic) => {
+            let message = format!("the agent failed to answer: {}", what(&*panic));
+            answer(writer, &Answer::Error { message }).await
         }
     }
+}
+
+/// What a panic says.
+fn what(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason is given")
 }
 
 async fn follow(

@@ -113,6 +113,7 @@ impl Desk for TestDesk {
                     return sent.await.unwrap();
                 }
                 Request::Stats {} => panic!("the counters are gone"),
+                Request::Moves(moves) => Answer::Moved(vec![MoveOutcome::Done; moves.flows.len()]),
                 other => Answer::Error { message: format!("{other:?} is not for tests") },
             };
             let _ = answers.send(answer).await;
@@ -385,6 +386,62 @@ async fn a_desk_that_fails_says_so() {
     assert_eq!(refused, "the agent refused: Peers is not for tests");
     let failed = soon(stats(&path)).await.unwrap_err().to_string();
     assert!(failed.contains("the agent failed to answer") && failed.contains("the counters are gone"), "{failed}");
+}
+
+fn hold(connections: u16) -> Moves {
+    let flow = |port| FlowMove {
+        client: ([203, 0, 113, 9], port).into(),
+        service: "192.0.2.1:10001".parse().unwrap(),
+        count: 1,
+        first_ack: 0,
+    };
+    Moves { step: MoveStep::Hold, flows: (1..=connections).map(flow).collect(), promise: None }
+}
+
+#[tokio::test]
+async fn moves_are_asked_for_one_after_the_other() {
+    let (_directory, path) = place();
+    let _agent = TestAgent::start(&path, publication(1, 2));
+    let mut stream = BufReader::new(soon(UnixStream::connect(&path)).await.unwrap());
+    for connections in 1..=3 {
+        let request = serde_json::to_string(&Request::Moves(hold(connections))).unwrap();
+        soon(stream.write_all(format!("{request}\n").as_bytes())).await.unwrap();
+        let mut answer = String::new();
+        soon(stream.read_line(&mut answer)).await.unwrap();
+        let Answer::Moved(outcomes) = serde_json::from_str(&answer).unwrap() else { panic!("{answer}") };
+        assert_eq!(outcomes.len(), usize::from(connections));
+    }
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_moves_and_an_agent_that_starts_again_is_found() {
+    let (_directory, path) = place();
+    let mut client = MoveClient::new(path.clone());
+    // Whoever accepts sees each connection: there is one for two steps.
+    let listener = listen(&path).unwrap();
+    let answering = async {
+        let mut stream = BufReader::new(soon(listener.accept()).await.unwrap().0);
+        for _ in 0..2 {
+            let mut request = String::new();
+            soon(stream.read_line(&mut request)).await.unwrap();
+            let answer = serde_json::to_string(&Answer::Moved(vec![MoveOutcome::Done])).unwrap();
+            soon(stream.write_all(format!("{answer}\n").as_bytes())).await.unwrap();
+        }
+        stream
+    };
+    let asking = async {
+        for _ in 0..2 {
+            assert_eq!(soon(client.ask(hold(1))).await.unwrap(), [MoveOutcome::Done]);
+        }
+    };
+    let (stream, ()) = tokio::join!(answering, asking);
+    // It ends, with the connection open, and another one is there.
+    drop((stream, listener));
+    let agent = TestAgent::start(&path, publication(1, 2));
+    assert_eq!(soon(client.ask(hold(2))).await.unwrap(), [MoveOutcome::Done; 2]);
+    // Without one, that is said.
+    agent.stop().await;
+    assert!(soon(client.ask(hold(1))).await.unwrap_err().agent_is_gone());
 }
 
 #[tokio::test]

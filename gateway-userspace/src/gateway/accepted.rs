@@ -7,7 +7,7 @@
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::control::{FlowMove, MOVES_MAX, MoveStep, Moves, moves};
+use crate::control::{FlowMove, MOVES_MAX, MoveClient, MoveStep, Moves};
 
 /// Connections that may wait to be told of; more wait for room.
 const AHEAD: usize = 4096;
@@ -68,9 +68,10 @@ impl Accepted {
 
 /// Tells the agent until nobody accepts any more.
 async fn tell_all(agent: PathBuf, mut tellings: mpsc::Receiver<Telling>) {
+    let mut agent = MoveClient::new(agent);
     let mut batch = Vec::new();
     while tellings.recv_many(&mut batch, MOVES_MAX).await > 0 {
-        tell(&agent, &batch).await;
+        tell(&mut agent, &batch).await;
         for Telling { done, .. } in batch.drain(..) {
             // It may have waited long enough.
             let _ = done.send(());
@@ -79,15 +80,14 @@ async fn tell_all(agent: PathBuf, mut tellings: mpsc::Receiver<Telling>) {
 }
 
 /// Tells the agent of some connections, again and again while there is none.
-async fn tell(agent: &Path, batch: &[Telling]) {
+async fn tell(agent: &mut MoveClient, batch: &[Telling]) {
     let Some(first) = batch.iter().map(|telling| telling.since).min() else { return };
     let flows: Vec<_> = batch.iter().map(|telling| telling.flow).collect();
     let mut attempts = 0;
     loop {
         let ms_ago = u32::try_from(first.elapsed().as_millis()).unwrap_or(u32::MAX);
-        let error = match moves(agent, Moves { step: MoveStep::Accept { ms_ago }, flows: flows.clone(), promise: None })
-            .await
-        {
+        let accepted = Moves { step: MoveStep::Accept { ms_ago }, flows: flows.clone(), promise: None };
+        let error = match agent.ask(accepted).await {
             Ok(_) => return,
             Err(error) => error,
         };

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use ringsteer_handoff::name::MoveId;
 use tokio::{sync::mpsc, time::sleep};
 
-use crate::control::{FlowMove, MOVES_MAX, MoveOutcome, MoveStep, Moves, Promise, moves};
+use crate::control::{FlowMove, MOVES_MAX, MoveClient, MoveOutcome, MoveStep, Moves, Promise};
 
 /// How long to wait before an agent that could not be reached is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -37,6 +37,7 @@ pub(super) async fn ask(
     mut requests: mpsc::UnboundedReceiver<Request>,
     answers: mpsc::UnboundedSender<Answered>,
 ) {
+    let mut agent = MoveClient::new(socket);
     let mut batch: Vec<Request> = Vec::new();
     let mut next = None;
     loop {
@@ -60,7 +61,7 @@ pub(super) async fn ask(
                 Err(_) => break,
             }
         }
-        let outcomes = carry_out(&socket, first, &batch).await;
+        let outcomes = carry_out(&mut agent, first, &batch).await;
         for (index, &request) in batch.iter().enumerate() {
             let outcome = outcomes.as_ref().and_then(|outcomes| outcomes.get(index).copied());
             if answers.send(Answered { request, outcome }).is_err() {
@@ -71,12 +72,12 @@ pub(super) async fn ask(
 }
 
 /// Has the agent do a step. What undoes or completes a move is repeated until it has been done.
-async fn carry_out(socket: &std::path::Path, first: Request, batch: &[Request]) -> Option<Vec<MoveOutcome>> {
+async fn carry_out(agent: &mut MoveClient, first: Request, batch: &[Request]) -> Option<Vec<MoveOutcome>> {
     let Request { step, promise, .. } = first;
     let mut attempts = 0;
     loop {
         let wanted = Moves { step, flows: batch.iter().map(|request| request.flow).collect(), promise };
-        let error = match moves(socket, wanted).await {
+        let error = match agent.ask(wanted).await {
             Ok(outcomes) => return Some(outcomes),
             Err(error) => error,
         };

@@ -36,12 +36,8 @@ pub(super) enum PieceState {
     Stops { table: SessionId, stopping: AbortHandle },
     /// It stands still.
     Stands(Box<Rest>),
-    /// It is being taken out of the kernel; `back` if it is wanted back already.
-    IsTakenOut { back: bool, flow: Ends },
     /// Its socket is silent.
     Silent(Box<Silent>),
-    /// A copy is being made of it, unless it is not wanted any more.
-    IsMade { id: MoveId },
     /// There is a copy.
     Copy(Box<Copied>),
     /// It is about to run here, or to be let in. If the core wants it to move on meanwhile, that has to wait.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    iter,
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +15,7 @@ use ringsteer_handoff::{
 use serde_bytes::ByteBuf;
 use tokio::{
     sync::{mpsc, watch},
-    task::{spawn, spawn_blocking},
+    task::spawn,
     time::{Instant, sleep_until},
 };
 
@@ -26,7 +27,7 @@ use super::{
     fleet::{self, Fleet},
     force::{Epochs, Telling},
     misheard::Misheard,
-    piece::{Copied, Ends, Load, Piece, PieceState, Rest, Silent},
+    piece::{Copied, Ends, Load, Piece, PieceState, Rest},
     remains::Remains,
     steps::{self, NotTaken},
     word::{Heard, Said},
@@ -51,11 +52,12 @@ const NEWCOMER_LIMIT: Duration = Duration::from_secs(5);
 /// Newcomers at once; more are turned away.
 const NEWCOMERS_MAX: usize = 1024;
 
+/// Events of one kind that are taken together: deadlines and progress are looked at once for all of them.
+const AT_ONCE: usize = 32;
+
 /// What a step came to.
 enum Done {
     Stopped(MoveId, Option<Moving>),
-    TakenOut(MoveId, Result<(Silent, Vec<u8>), NotTaken>),
-    Made(MoveId, Option<Copied>),
     LetIn(SessionId, Option<LetIn>),
 }
 
@@ -166,15 +168,30 @@ pub(super) async fn run(
         let over = runner.remains.clear(std::time::Instant::now()).map_or(look, Instant::from_std);
         let due = (runner.began + runner.handoff.deadline(runner.now())).min(look).min(over);
         tokio::select! {
-            Some(words) = heard.recv() => runner.hear(words),
-            Some(result) = results.recv() => runner.done(result),
+            Some(words) = heard.recv() => {
+                runner.hear(words);
+                for words in waiting(|| heard.try_recv().ok()) {
+                    runner.hear(words);
+                }
+            }
+            Some(result) = results.recv() => {
+                runner.done(result);
+                for result in waiting(|| results.try_recv().ok()) {
+                    runner.done(result);
+                }
+            }
             Some(newcomer) = newcomers.recv() => {
                 // Whether it can go depends on who is there now.
                 let now = lives.borrow_and_update().clone();
                 runner.lives(&now);
                 runner.newcomer(newcomer);
             }
-            Some(answer) = answered.recv() => runner.answered(answer),
+            Some(answer) = answered.recv() => {
+                runner.answered(answer);
+                for answer in waiting(|| answered.try_recv().ok()) {
+                    runner.answered(answer);
+                }
+            }
             Some(Judged { id, granted }) = judged.recv() => runner.happen(Event::Claimed { id, granted }),
             changed = published.changed() => {
                 if changed.is_err() {
@@ -518,16 +535,18 @@ impl Runner {
                 }
             }
             Action::Restore { id, user, dump, .. } => {
-                self.pieces.insert(id.session, Piece::new(user.0, PieceState::IsMade { id }));
-                let (sessions, remains) = (self.sessions.clone(), Arc::clone(&self.remains));
-                let (max_message, done) = (self.max_message, self.done.clone());
-                spawn_blocking(move || {
-                    // Nobody is there when the gateway stops.
-                    let _ = done.send(Done::Made(id, steps::make(&sessions, &remains, &dump, max_message)));
-                });
+                match steps::make(&self.sessions, &self.remains, &dump, self.max_message) {
+                    Some(copy) => {
+                        let first_ack = Some(copy.first_ack);
+                        let state = PieceState::Copy(Box::new(copy));
+                        self.pieces.insert(id.session, Piece { user: user.0, first_ack, state });
+                        self.events.push_back(Event::Restored { id });
+                    }
+                    None => self.events.push_back(Event::RestoreFailed { id }),
+                }
             }
             Action::Activate { id } => self.activate(id),
-            // A copy is dropped silently, or as soon as it is made.
+            // A copy is dropped silently.
             Action::Drop { id } => drop(self.pieces.remove(&id.session)),
             Action::Claim { id, from } => match self.flow_in(id) {
                 Some(flow) => self.claim(Orphan { id, from: from.node, flow }),
@@ -591,7 +610,6 @@ impl Runner {
         let Piece { state, first_ack, .. } = self.pieces.get(&id.session)?;
         let flow = match state {
             PieceState::Stands(rest) => rest.flow,
-            PieceState::IsTakenOut { flow, .. } => *flow,
             PieceState::Silent(silent) => silent.flow,
             PieceState::Copy(copy) => copy.flow,
             _ => return None,
@@ -600,79 +618,92 @@ impl Runner {
     }
 
     fn suspend(&mut self, id: MoveId) {
-        let Some(piece) = self.pieces.get_mut(&id.session) else {
+        let Some(Piece { user, first_ack, state }) = self.pieces.remove(&id.session) else {
             return self.events.push_back(Event::Failed { id, failure: Failure::Over });
         };
-        match &mut piece.state {
-            &mut PieceState::Runs(table) => {
-                let (sessions, user, done) = (self.sessions.clone(), piece.user.clone(), self.done.clone());
+        let state = match state {
+            PieceState::Runs(table) => {
+                let (sessions, user, done) = (self.sessions.clone(), user.clone(), self.done.clone());
                 let stopping = spawn(async move {
                     let moving = sessions.take(&user, table).await;
                     // If this is not heard the session goes on, as its place in the message is dropped. See `stopped`.
                     let _ = done.send(Done::Stopped(id, moving));
                 });
-                piece.state = PieceState::Stops { table, stopping: stopping.abort_handle() };
+                PieceState::Stops { table, stopping: stopping.abort_handle() }
             }
-            PieceState::Begins { then } => *then = Some(id),
-            PieceState::Waits(newcomer) => {
-                let Ok(flow) = Ends::of(&newcomer.stream) else {
-                    return self.events.push_back(Event::Failed { id, failure: Failure::Never });
-                };
-                let before = std::mem::replace(&mut piece.state, PieceState::IsMade { id });
-                let PieceState::Waits(newcomer) = before else { unreachable!("it was looked at just now") };
-                let Misplaced { stream, asked } = *newcomer;
-                piece.state = PieceState::Stands(Box::new(Rest { stream, load: Load::Newcomer(asked), flow }));
-                // It stands still anyway.
-                self.events.push_back(Event::Suspended { id });
+            PieceState::Begins { .. } => PieceState::Begins { then: Some(id) },
+            PieceState::Waits(newcomer) => match Ends::of(&newcomer.stream) {
+                Ok(flow) => {
+                    // It stands still anyway.
+                    self.events.push_back(Event::Suspended { id });
+                    let Misplaced { stream, asked } = *newcomer;
+                    PieceState::Stands(Box::new(Rest { stream, load: Load::Newcomer(asked), flow }))
+                }
+                Err(_) => {
+                    self.events.push_back(Event::Failed { id, failure: Failure::Never });
+                    PieceState::Waits(newcomer)
+                }
+            },
+            other => {
+                self.events.push_back(Event::Failed { id, failure: Failure::Again });
+                other
             }
-            _ => self.events.push_back(Event::Failed { id, failure: Failure::Again }),
-        }
+        };
+        self.pieces.insert(id.session, Piece { user, first_ack, state });
     }
 
+    /// Takes a session out of the kernel, here and now: that takes tens of microseconds, and more only of one with much in
+    /// its queues, while to have it done elsewhere the session would be silent for longer.
     fn take_out(&mut self, id: MoveId) {
-        let Some(piece) = self.pieces.get_mut(&id.session) else { return };
-        let before = std::mem::replace(&mut piece.state, PieceState::IsMade { id });
-        let PieceState::Stands(rest) = before else {
-            piece.state = before;
+        let Some(Piece { user, mut first_ack, state }) = self.pieces.remove(&id.session) else { return };
+        let PieceState::Stands(rest) = state else {
+            self.pieces.insert(id.session, Piece { user, first_ack, state });
             return self.events.push_back(Event::Failed { id, failure: Failure::Again });
         };
-        piece.state = PieceState::IsTakenOut { back: false, flow: rest.flow };
-        let (first_ack, done) = (piece.first_ack, self.done.clone());
-        let runtime = tokio::runtime::Handle::current();
-        spawn_blocking(move || {
-            // Sockets go back to the runtime if they stay.
-            let _entered = runtime.enter();
-            let _ = done.send(Done::TakenOut(id, steps::take(*rest, first_ack)));
-        });
+        let flow = rest.flow;
+        let state = match steps::take(*rest, first_ack) {
+            Ok((silent, dump)) => {
+                first_ack = Some(silent.first_ack);
+                self.events.push_back(Event::Dumped { id, dump: dump.into() });
+                PieceState::Silent(Box::new(silent))
+            }
+            Err(NotTaken { rest: Some(rest), failure }) => {
+                self.events.push_back(Event::Failed { id, failure });
+                PieceState::Stands(rest)
+            }
+            Err(NotTaken { rest: None, .. }) => {
+                // Its name goes with it, and without that nobody could end its hold later.
+                if let Some(flow) = flow.in_move(id, first_ack) {
+                    self.ask(id, MoveStep::Release, flow);
+                }
+                self.forget(id.session);
+                return self.events.push_back(Event::Failed { id, failure: Failure::Over });
+            }
+        };
+        self.pieces.insert(id.session, Piece { user, first_ack, state });
     }
 
+    /// It is here as it was before it was to move, or lost. There may be events then.
     fn resume(&mut self, id: MoveId) {
-        let Some(piece) = self.pieces.get_mut(&id.session) else { return };
-        let before = std::mem::replace(&mut piece.state, PieceState::IsMade { id });
-        let after = match before {
+        let Some(Piece { user, first_ack, state }) = self.pieces.remove(&id.session) else { return };
+        let after = match state {
             PieceState::Stops { table, stopping } => {
                 stopping.abort();
                 Some(PieceState::Runs(table))
             }
             PieceState::Stands(rest) => steps::go_on(rest.stream, rest.load),
-            PieceState::IsTakenOut { flow, .. } => Some(PieceState::IsTakenOut { back: true, flow }),
             PieceState::Silent(silent) => steps::revive(*silent),
             PieceState::Begins { .. } => Some(PieceState::Begins { then: None }),
             other => Some(other),
         };
-        self.goes_on(id.session, after);
-    }
-
-    /// It is here as it was before it was to move, or lost. There may be events then.
-    fn goes_on(&mut self, session: SessionId, after: Option<PieceState>) {
-        match (self.pieces.get_mut(&session), after) {
-            (Some(piece), Some(state)) => {
-                piece.state = state;
-                self.judge_newcomer(session);
+        match after {
+            Some(state) => {
+                self.pieces.insert(id.session, Piece { user, first_ack, state });
+                self.judge_newcomer(id.session);
             }
-            _ => {
-                self.forget(session);
-                self.events.push_back(Event::Ended { session });
+            None => {
+                self.forget(id.session);
+                self.events.push_back(Event::Ended { session: id.session });
             }
         }
     }
@@ -730,21 +761,7 @@ impl Runner {
     fn done(&mut self, done: Done) {
         match done {
             Done::Stopped(id, moving) => self.stopped(id, moving),
-            Done::TakenOut(id, taken) => self.taken_out(id, taken),
             Done::LetIn(session, answer) => self.is_let_in(session, answer),
-            Done::Made(id, made) => {
-                let wanted = |piece: &&mut Piece| matches!(piece.state, PieceState::IsMade { id: made } if made == id);
-                // A copy that is not wanted any more is dropped here, silently.
-                let Some(piece) = self.pieces.get_mut(&id.session).filter(wanted) else { return };
-                match made {
-                    Some(copy) => {
-                        piece.first_ack = Some(copy.first_ack);
-                        piece.state = PieceState::Copy(Box::new(copy));
-                        self.happen(Event::Restored { id });
-                    }
-                    None => self.happen(Event::RestoreFailed { id }),
-                }
-            }
         }
     }
 
@@ -764,34 +781,6 @@ impl Runner {
             Err(_) => {
                 piece.state = PieceState::Runs(table);
                 self.happen(Event::Failed { id, failure: Failure::Again });
-            }
-        }
-    }
-
-    fn taken_out(&mut self, id: MoveId, taken: Result<(Silent, Vec<u8>), NotTaken>) {
-        let Some(piece) = self.pieces.get_mut(&id.session) else { return };
-        let PieceState::IsTakenOut { back, .. } = piece.state else { return };
-        match taken {
-            Ok((silent, _)) if back => {
-                self.goes_on(id.session, steps::revive(silent));
-                self.happen(Event::Tick);
-            }
-            Ok((silent, dump)) => {
-                piece.first_ack = Some(silent.first_ack);
-                piece.state = PieceState::Silent(Box::new(silent));
-                self.happen(Event::Dumped { id, dump: dump.into() });
-            }
-            Err(NotTaken { rest: Some(rest), .. }) if back => {
-                self.goes_on(id.session, steps::go_on(rest.stream, rest.load));
-                self.happen(Event::Tick);
-            }
-            Err(NotTaken { rest: Some(rest), failure }) => {
-                piece.state = PieceState::Stands(rest);
-                self.happen(Event::Failed { id, failure });
-            }
-            Err(NotTaken { rest: None, .. }) => {
-                self.happen(Event::Failed { id, failure: Failure::Over });
-                self.forget(id.session);
             }
         }
     }
@@ -842,6 +831,11 @@ impl Runner {
             }
         }
     }
+}
+
+/// What else waits in a line, up to so much that nothing in another one waits for long.
+fn waiting<T>(next: impl FnMut() -> Option<T>) -> impl Iterator<Item = T> {
+    iter::from_fn(next).take(AT_ONCE)
 }
 
 /// A session that was stopped and is not wanted any more.

@@ -4,9 +4,14 @@
 //! users are *samplers*: they say something every [`SAY`] whatever has been answered, and each message carries its time. The
 //! longest that a message of a sampler was on its way during a move is that connection's blackout, ordinary delay included;
 //! the same figure while nothing moves stands beside it. The samplers are pushed to as well, one after the other.
+//!
+//! A move costs processor time at both its ends. What the gateways and agents have taken while they moved, less what they
+//! take in the same time while nothing moves, shared among the moves and their two ends, is the time of an end; what a core
+//! would manage that did nothing else is its inverse.
 
 use std::{
     collections::HashSet,
+    fs,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -93,8 +98,17 @@ struct Seen {
 /// Runs it and prints the figures.
 pub fn run(args: &Args) -> Result<()> {
     println!(
-        "moving all sessions, {} times; blackout and push in milliseconds\n{:<22} {:>8} {:>18} {:>18} {:>18} {:>18}",
-        args.moves, "", "moves/s", "blackout p50  p99", "quiet p50     p99", "push p50      p99", "quiet p50     p99"
+        "moving all sessions, {} times; blackout and push in milliseconds, processor time of an end of a move in microseconds\n\
+         {:<12} {:>8} {:>8} {:>14} {:>18} {:>18} {:>18} {:>18}",
+        args.moves,
+        "",
+        "moves/s",
+        "cpu of an end",
+        "a core's ends/s",
+        "blackout p50  p99",
+        "quiet p50     p99",
+        "push p50      p99",
+        "quiet p50     p99"
     );
     for (what, count, talk) in [("idle", args.idle, None), ("busy", args.busy, Some(BUSY))] {
         one(what, count as usize, talk, args).with_context(|| format!("with {count} {what} sessions"))?;
@@ -128,14 +142,21 @@ fn one(what: &str, count: usize, talk: Option<Duration>, args: &Args) -> Result<
     tasks.push(lab.pusher().spawn(samples.clone().push(samplers, fleet.push()))?);
 
     let (mut quiet, mut moving, mut took) = (Seen::default(), Seen::default(), Vec::new());
+    let mut busy = Duration::ZERO;
     for round in 0..args.moves {
         samples.take();
+        let before = worked(&fleet)?;
+        let begun = Instant::now();
         lab.router().block_on(async { sleep(QUIET).await });
+        let usual = (worked(&fleet)? - before).div_duration_f64(begun.elapsed());
         quiet.add(samples.take());
         at = 3 - at;
+        let before = worked(&fleet)?;
         let begun = Instant::now();
         follow(&fleet, 3 + u64::from(round), at, all)?;
-        took.push(begun.elapsed());
+        let elapsed = begun.elapsed();
+        busy += (worked(&fleet)? - before).saturating_sub(elapsed.mul_f64(usual));
+        took.push(elapsed);
         moving.add(samples.take());
         if let Some(why) = samples.failed.lock().expect("nobody panics with it").as_ref() {
             anyhow::bail!("after {} moves: {why}", round + 1);
@@ -147,15 +168,33 @@ fn one(what: &str, count: usize, talk: Option<Duration>, args: &Args) -> Result<
     }
     took.sort_unstable();
     let per_s = all as f64 / took[took.len() / 2].as_secs_f64();
+    let an_end = busy.as_secs_f64() / f64::from(args.moves) / all as f64 / 2.0;
     println!(
-        "{:<22} {per_s:>8.0} {} {} {} {}",
+        "{:<12} {per_s:>8.0} {:>14.0} {:>16.0} {} {} {} {}",
         format!("{count} {what}"),
+        an_end * 1e6,
+        1.0 / an_end,
         pair(&mut moving.longest_ns),
         pair(&mut quiet.longest_ns),
         pair(&mut moving.pushes_ns),
         pair(&mut quiet.pushes_ns),
     );
     Ok(())
+}
+
+/// The processor time that all gateways and agents have taken so far: user and system time of `proc_pid_stat(5)`, in
+/// hundredths of a second.
+fn worked(fleet: &Fleet<'_>) -> Result<Duration> {
+    let mut ticks = 0;
+    for process in fleet.gateways.iter().chain(&fleet.agents) {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid()))?;
+        // Behind the name, which may have anything in it, the state is the first field and the times are the 12th and 13th.
+        let (_, fields) = stat.rsplit_once(')').context("no name in the process's stat")?;
+        for field in fields.split_whitespace().skip(11).take(2) {
+            ticks += field.parse::<u64>().context("no time in the process's stat")?;
+        }
+    }
+    Ok(Duration::from_millis(10 * ticks))
 }
 
 /// Median and 99th percentile, in milliseconds.

@@ -30,6 +30,9 @@ use crate::{
     ring::Ring,
 };
 
+/// Connections of which a step is done where it is asked for, without another thread.
+const MOVES_AT_ONCE: usize = 32;
+
 impl Desk for Agent {
     fn answer(self: Arc<Self>, request: Request, answers: Answers) -> BoxFuture<'static, ()> {
         Box::pin(async move {
@@ -57,6 +60,10 @@ impl Desk for Agent {
                     Ok(state) => Answer::Announced { state },
                     Err(refusal) => error(format!("{refusal:#}")),
                 },
+                // A few system calls each: over before another thread has been woken.
+                Request::Moves(moves) if moves.flows.len() <= MOVES_AT_ONCE => {
+                    self.moves(&moves).map_or_else(|failure| error(format!("{failure:#}")), Answer::Moved)
+                }
                 Request::Moves(moves) => blocking(move || self.moves(&moves).map(Answer::Moved)).await,
                 Request::Claim(claim) => match self.claim(claim).await {
                     Ok(outcomes) => Answer::Moved(outcomes),

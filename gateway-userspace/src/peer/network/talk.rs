@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -142,10 +143,18 @@ impl<S: Speech> Talk<'_, S> {
                         return Why::OldKey;
                     }
                 }
-                said = next(&mut self.part), if room => match said {
-                    Ok(message) => self.say(&message),
-                    Err(why) => return why,
-                },
+                said = next(&mut self.part), if room => {
+                    let mut said = Some(said);
+                    // What others have to say, too, goes out with it.
+                    while let Some(message) = said {
+                        match message {
+                            Ok(message) => self.say(&message),
+                            Err(why) => return why,
+                        }
+                        let room = self.link.output().len() < WRITE_AHEAD;
+                        said = if room { next(&mut self.part).now_or_never() } else { None };
+                    }
+                }
             }
         }
     }
