@@ -51,6 +51,8 @@ enum Frame {
 struct Message {
     kind: Kind,
     is_deflated: bool,
+    /// In one piece: it may be long, and byte by byte takes its time.
+    #[serde(with = "serde_bytes")]
     bytes: Vec<u8>,
 }
 
