@@ -104,6 +104,61 @@ mod tests {
         windows.room(to, &limits())
     }
 
+    /// Moves to the first node, one after another; gives the room afterwards.
+    fn one_by_one(windows: &mut Windows, moves: usize, from: Duration, took: Duration) -> usize {
+        let session = SessionId { born: Incarnation(1), number: 1 };
+        for _ in 0..moves {
+            windows.begun(session, NodeId(1), from, &limits());
+            windows.committed(session, from + took, &limits());
+        }
+        windows.room(NodeId(1), &limits())
+    }
+
+    /// One more after as many moves in time as there is room for; a quarter fewer after one that was late, and then those
+    /// in time count from the beginning.
+    #[test]
+    fn it_grows_and_shrinks_move_by_move() {
+        let (mut windows, late) = (Windows::default(), GOAL + Duration::from_nanos(1));
+        let mut room = |moves, took| one_by_one(&mut windows, moves, Duration::from_secs(1), took);
+        assert_eq!(room(0, GOAL), LEAST);
+        for at_once in LEAST..12 {
+            assert_eq!(room(at_once - 1, GOAL), at_once);
+            assert_eq!(room(1, GOAL), at_once + 1);
+        }
+        assert_eq!(room(11, GOAL), 12);
+        assert_eq!(room(1, late), 9);
+        assert_eq!(room(8, GOAL), 9);
+        assert_eq!(room(1, GOAL), 10);
+    }
+
+    #[test]
+    fn without_a_goal_there_is_none() {
+        let limits = Limits { move_goal: None, ..limits() };
+        let (mut windows, session) = (Windows::default(), SessionId { born: Incarnation(1), number: 1 });
+        windows.begun(session, NodeId(1), Duration::ZERO, &limits);
+        assert_eq!(windows, Windows::default(), "nothing is kept");
+        windows.committed(session, Duration::from_secs(1), &limits);
+        assert_eq!(windows.room(NodeId(1), &limits), 64);
+    }
+
+    #[test]
+    fn there_are_never_more_than_the_limit_permits() {
+        let few = Limits { concurrent_per_node: 4, ..limits() };
+        let mut windows = Windows::default();
+        assert_eq!(windows.room(NodeId(1), &few), 4);
+        settle(&mut windows, NodeId(1), Duration::ZERO, |_| Duration::ZERO);
+        assert_eq!(windows.room(NodeId(1), &few), 4);
+    }
+
+    /// A session that does not go after all is forgotten, and its time with it.
+    #[test]
+    fn what_comes_to_nothing_says_nothing() {
+        let (mut windows, session) = (Windows::default(), SessionId { born: Incarnation(1), number: 1 });
+        windows.begun(session, NodeId(1), Duration::ZERO, &limits());
+        windows.over(session);
+        assert_eq!(windows, Windows::default());
+    }
+
     /// The more at once the longer each takes: there are as many as just meet the goal.
     #[test]
     fn as_many_as_meet_the_goal() {
