@@ -57,7 +57,7 @@ const AT_ONCE: usize = 32;
 
 /// What a step came to.
 enum Done {
-    Stopped(MoveId, Option<Moving>),
+    Stopped(MoveId, Option<Box<Moving>>),
     LetIn(SessionId, Option<LetIn>),
 }
 
@@ -625,7 +625,7 @@ impl Runner {
             PieceState::Runs(table) => {
                 let (sessions, user, done) = (self.sessions.clone(), user.clone(), self.done.clone());
                 let stopping = spawn(async move {
-                    let moving = sessions.take(&user, table).await;
+                    let moving = sessions.take(&user, table).await.map(Box::new);
                     // If this is not heard the session goes on, as its place in the message is dropped. See `stopped`.
                     let _ = done.send(Done::Stopped(id, moving));
                 });
@@ -765,14 +765,14 @@ impl Runner {
         }
     }
 
-    fn stopped(&mut self, id: MoveId, moving: Option<Moving>) {
+    fn stopped(&mut self, id: MoveId, moving: Option<Box<Moving>>) {
         let Some(piece) = self.pieces.get_mut(&id.session) else { return go_on(moving) };
         let PieceState::Stops { table, .. } = piece.state else { return go_on(moving) };
         let Some(moving) = moving else {
             self.forget(id.session);
             return self.happen(Event::Failed { id, failure: Failure::Over });
         };
-        match steps::at_rest(moving) {
+        match steps::at_rest(*moving) {
             Ok(rest) => {
                 tracing::debug!("{}: stands still for move {id}", rest.flow.client);
                 piece.state = PieceState::Stands(Box::new(rest));
@@ -839,8 +839,9 @@ fn waiting<T>(next: impl FnMut() -> Option<T>) -> impl Iterator<Item = T> {
 }
 
 /// A session that was stopped and is not wanted any more.
-fn go_on(moving: Option<Moving>) {
-    if let Some(Moving { stream, suspended, place }) = moving {
+fn go_on(moving: Option<Box<Moving>>) {
+    if let Some(moving) = moving {
+        let Moving { stream, suspended, place } = *moving;
         place.resume(stream, suspended);
     }
 }
