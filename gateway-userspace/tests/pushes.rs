@@ -1,8 +1,12 @@
 //! Several gateways on loopback addresses, each with an agent's control socket of its own: pushes that come in anywhere,
-//! are repeated, and meet a change of the ring; and words about moves that nobody should say.
+//! are repeated, and meet a change of the ring; words about moves that nobody should say, and one that is not said.
 
+#[path = "pushes/brought.rs"]
+mod brought;
 #[path = "pushes/forged.rs"]
 mod forged;
+#[path = "pushes/third.rs"]
+mod third;
 
 use std::{
     net::SocketAddr,
@@ -122,7 +126,7 @@ async fn free_port(base: u8, count: u16) -> u16 {
 }
 
 impl Node {
-    fn start(base: u8, number: u16, port: u16, ring: &Ring) -> Self {
+    fn start(base: u8, number: u16, port: u16, ring: &Ring, set: impl Fn(&mut Limits)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let member = member(base, number);
         let token_secret = directory.path().join("token-secret");
@@ -174,7 +178,9 @@ impl Node {
         let mut config = Config::parse(&text, &Overrides::default()).unwrap();
         config.services.iter_mut().for_each(|service| service.address.set_port(0));
         let follower = Follower::prepare(&config.node.socket);
-        let gateway = Gateway::bind(&config, Limits::of(&config), follower.published()).unwrap();
+        let mut limits = Limits::of(&config);
+        set(&mut limits);
+        let gateway = Gateway::bind(&config, limits, follower.published()).unwrap();
         let follower = follower.attach(gateway.reporter());
         let addresses: Vec<_> = gateway.addresses().map(|(_, address)| address).collect();
         let (subject, rpc) = (gateway.subject(), gateway.rpc_address().unwrap());
@@ -258,8 +264,13 @@ fn publication(member: &Member, ring: &Ring, previous: Option<&Ring>) -> Arc<Pub
 impl Fleet {
     /// Nodes `1..=count`, of which those in `numbers` are members; all are linked.
     async fn start(base: u8, count: u16, numbers: &[u16]) -> Self {
+        Self::start_with(base, count, numbers, |_| ()).await
+    }
+
+    /// The same, with other limits.
+    async fn start_with(base: u8, count: u16, numbers: &[u16], set: impl Fn(&mut Limits)) -> Self {
         let (port, ring) = (free_port(base, count).await, ring(base, 1, numbers));
-        let nodes: Vec<_> = (1..=count).map(|number| Node::start(base, number, port, &ring)).collect();
+        let nodes: Vec<_> = (1..=count).map(|number| Node::start(base, number, port, &ring, &set)).collect();
         let fleet = Self { nodes, ring, port };
         for node in &fleet.nodes {
             node.follows(&fleet.ring).await;

@@ -1,87 +1,18 @@
 //! Somebody at a member's address says things about moves that are not so. With the fleet's secret they are heard, refused
 //! and counted; without it they are not even heard.
 
-use ringsteer::peer::{
-    View,
-    gateways::{Handlers, Lane, Links, Notice, Subject, To, Wiring},
-    key::{Between, LinkKeys},
-};
 use ringsteer_handoff::{
     message::{Message as Said, Offer, RefusedBecause, State},
     name::{Epoch, Incarnation, MoveId, SessionId, User},
 };
-use serde::{Deserialize, Serialize};
 
-use super::*;
+use super::{
+    third::{Envelope, Third, Word},
+    *,
+};
 
 /// Keeps the addresses of this test apart from those of others.
 const BASE: u8 = 42;
-
-/// A word about moves, in the form that it has on the wire.
-#[derive(Serialize, Deserialize)]
-struct Word(Envelope);
-
-/// The same for an offer.
-#[derive(Serialize, Deserialize)]
-struct Offered(Envelope);
-
-#[derive(Clone, Serialize, Deserialize)]
-struct Envelope {
-    to: Incarnation,
-    message: Vec<u8>,
-}
-
-impl Notice for Word {
-    const SUBJECT: Subject = Subject(17);
-}
-
-impl Notice for Offered {
-    const SUBJECT: Subject = Subject(16);
-    const LANE: Lane = Lane::Bulk;
-}
-
-/// Links of the third node, which runs no gateway.
-struct Third {
-    links: Links,
-    _view: watch::Sender<Arc<View>>,
-    _keys: watch::Sender<Arc<LinkKeys>>,
-}
-
-impl Third {
-    fn start(fleet: &Fleet, secret: &str, here: NodeAddress) -> Self {
-        let text = format!(
-            "[node]\nname = \"x\"\nidentity = \"x:1\"\naddress = \"127.0.0.1\"\ninterfaces = [\"eth0\"]\n\
-             [secrets]\ncurrent = \"{secret}\"\n\
-             [ring]\nepoch = 1\nmembers = [{{ number = 1, identity = \"x:1\", address = \"127.0.0.1\" }}]\n"
-        );
-        let secrets = Config::parse(&text, &Overrides::default()).unwrap().secrets().unwrap();
-        let keys = watch::Sender::new(Arc::new(LinkKeys::of(&secrets, Between::Gateways)));
-        let view = watch::Sender::new(Arc::new(View::of_gateway(Some(here), &fleet.ring, None)));
-        let wiring =
-            Wiring { port: fleet.port, view: view.subscribe(), keys: keys.subscribe(), handlers: Handlers::default() };
-        Self { links: Links::start(wiring), _view: view, _keys: keys }
-    }
-
-    async fn linked(&self, to: &Node) {
-        let mut lives = self.links.lives();
-        within(lives.wait_for(|lives| lives.of(to.address).is_some_and(|life| life.links > 0))).await.unwrap();
-    }
-
-    /// What the node's gateway is called.
-    fn incarnation(&self, node: &Node) -> Incarnation {
-        Incarnation(self.links.lives().borrow().of(node.address).expect("it is linked").incarnation.number)
-    }
-
-    async fn say(&self, to: &Node, envelope: Envelope, offer: bool) {
-        let address = To::from(to.address);
-        let told = if offer {
-            self.links.tell(address, &Offered(envelope)).await
-        } else {
-            self.links.tell(address, &Word(envelope)).await
-        };
-        told.unwrap();
-    }
-}
 
 impl Node {
     fn refused(&self, reason: &str) -> u64 {
@@ -110,7 +41,7 @@ async fn a_forged_handoff_is_refused_and_counted() {
     third.linked(node).await;
     third.linked(fleet.node(2)).await;
     let to = third.incarnation(node);
-    let sealed = |message: Said<Vec<u8>, ()>| Envelope { to, message: message.encode().unwrap() };
+    let sealed = |message| Envelope::sealed(to, message);
 
     // Both of the others have to hear of the third that it follows the ring before that is in force.
     let state = State { epoch: Epoch(1), in_force: true, settled: true, heard: Epoch(1), number: 1 };
