@@ -278,5 +278,28 @@ pub fn find(window: &Window, length: u32, name: &[u8; MAX_PARAMETER], name_lengt
     Key::None
 }
 
+/// A first segment as the kernel program looks at it, and how many of its bytes are there. For the host.
+pub fn window(segment: &[u8]) -> (Window, u32) {
+    let length = segment.len().min(WINDOW);
+    let mut bytes = [0; WINDOW];
+    bytes[..length].copy_from_slice(&segment[..length]);
+    let mut window = [0; WORDS];
+    for (word, bytes) in window.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    (window, length as u32)
+}
+
+/// The key that the kernel program finds in a first segment, as the value of this parameter. For the host.
+///
+/// # Panics
+/// If the name is longer than [`MAX_PARAMETER`].
+pub fn find_in(segment: &[u8], parameter: &[u8]) -> Key {
+    let (window, length) = window(segment);
+    let mut name = [0; MAX_PARAMETER];
+    name[..parameter.len()].copy_from_slice(parameter);
+    find(&window, length, &name, parameter.len() as u32)
+}
+
 #[cfg(test)]
 mod tests;

@@ -7,25 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::crc32::checksum;
 
-/// A window over the beginning of `bytes`, and how many bytes of it count.
-fn window(bytes: &[u8]) -> (Window, u32) {
-    let mut padded = [0u8; WINDOW];
-    let length = bytes.len().min(WINDOW);
-    padded[..length].copy_from_slice(&bytes[..length]);
-    let words = core::array::from_fn(|index| u64::from_le_bytes(padded[index * 8..index * 8 + 8].try_into().unwrap()));
-    (words, length as u32)
-}
-
-fn parameter(name: &[u8]) -> ([u8; MAX_PARAMETER], u32) {
-    let mut padded = [0; MAX_PARAMETER];
-    padded[..name.len()].copy_from_slice(name);
-    (padded, name.len() as u32)
-}
-
 fn search(bytes: &[u8]) -> Key {
-    let (window, length) = window(bytes);
-    let (name, name_length) = parameter(b"sendID");
-    find(&window, length, &name, name_length)
+    find_in(bytes, b"sendID")
 }
 
 #[track_caller]

@@ -5,8 +5,7 @@
 use proptest::prelude::*;
 use ringsteer_ebpf::{
     crc32,
-    key::{self, Key, MAX_KEY, WINDOW, Window},
-    layout::service::MAX_PARAMETER,
+    key::{self, Key, MAX_KEY, WINDOW},
 };
 
 use super::{
@@ -16,24 +15,9 @@ use super::{
 
 const PARAMETER: &[u8] = b"sendID";
 
-/// A first segment as the kernel program looks at it.
-fn window(segment: &[u8]) -> (Window, u32) {
-    let mut bytes = [0; WINDOW];
-    let length = segment.len().min(WINDOW);
-    bytes[..length].copy_from_slice(&segment[..length]);
-    let mut window: Window = [0; WINDOW / 8];
-    for (word, bytes) in window.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u64::from_le_bytes(*bytes);
-    }
-    (window, length as u32)
-}
-
 /// What the kernel program finds in a first segment.
 fn kernel(segment: &[u8]) -> Key {
-    let (window, length) = window(segment);
-    let mut name = [0; MAX_PARAMETER];
-    name[..PARAMETER.len()].copy_from_slice(PARAMETER);
-    key::find(&window, length, &name, PARAMETER.len() as u32)
+    key::find_in(segment, PARAMETER)
 }
 
 /// What the gateway reads, in the kernel's terms; none if it refuses the request.
@@ -89,7 +73,7 @@ proptest! {
     fn kernel_and_gateway_pass_over_the_same_header(header in header(), cut: prop::sample::Index) {
         let whole = [&header[..], b"GET /?sendID=alice HTTP/1.1\r\n\r\n"].concat();
         for bytes in [&whole[..], &whole[..cut.index(whole.len())]] {
-            let (window, length) = window(bytes);
+            let (window, length) = key::window(bytes);
             let start = key::request_start(&window, length);
             match proxy::read(bytes) {
                 Ok(Header::Whole(end, _)) => {

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 
 use ringsteer_ebpf::{
     crc32,
-    key::{self, Key, MAX_KEY, WINDOW, Window},
-    layout::service::MAX_PARAMETER,
+    key::{self, Key, MAX_KEY},
 };
 use ringsteer_websocket::{
     handshake::Upgrade,
@@ -38,7 +37,7 @@ pub(crate) fn handshake(bytes: &[u8]) -> bool {
 
 /// What a proxy says before the request: for the kernel program the request must begin where it does for the gateway.
 pub(crate) fn header(bytes: &[u8]) -> bool {
-    let (window, length) = window(bytes);
+    let (window, length) = key::window(bytes);
     let start = key::request_start(&window, length) as usize;
     match proxy::read(bytes) {
         Ok(Header::Whole(end, client)) => {
@@ -80,25 +79,10 @@ fn line_of(client: SocketAddr) -> String {
 
 /// The kernel program must find no other key than the gateway does.
 fn agree_on_key(segment: &[u8], read: Option<&[u8]>) {
-    let (window, length) = window(segment);
-    let mut name = [0; MAX_PARAMETER];
-    name[..PARAMETER.len()].copy_from_slice(PARAMETER);
     // It may find none where it sees too little, and then the gateway hands over what is not its own.
-    if let Key::Hash(found) = key::find(&window, length, &name, PARAMETER.len() as u32) {
+    if let Key::Hash(found) = key::find_in(segment, PARAMETER) {
         let read = read.expect("a key where the gateway reads none");
         assert!(!read.is_empty() && read.len() <= MAX_KEY);
         assert_eq!(found, crc32::checksum(read));
     }
-}
-
-/// A first segment as the kernel program looks at it.
-fn window(segment: &[u8]) -> (Window, u32) {
-    let mut bytes = [0; WINDOW];
-    let length = segment.len().min(WINDOW);
-    bytes[..length].copy_from_slice(&segment[..length]);
-    let mut window: Window = [0; WINDOW / 8];
-    for (word, bytes) in window.iter_mut().zip(bytes.as_chunks().0) {
-        *word = u64::from_le_bytes(*bytes);
-    }
-    (window, length as u32)
 }

@@ -9,8 +9,9 @@
 //! `move` on behalf of the one that has ended. When it has claimed all that it has, the rest of what was held for it is
 //! nobody's any more, and these holds end.
 //!
-//! Packets that come during a hold are kept, and arrive when it ends. To lose none, the node that gets the connection
-//! holds it, too, by the same count, directly after it has taken it, and releases it once its socket is active.
+//! Packets that come during a hold are kept, and arrive when it ends. The node that gets the connection need not hold it:
+//! the other one moves it, and sends on what it has kept, only when the new socket is active. (It can, by the same count,
+//! directly after it has taken it; then it releases it itself.)
 
 use std::net::SocketAddr;
 
