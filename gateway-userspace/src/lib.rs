@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod membership;
 pub mod msg;
 pub mod peer;
+pub mod presence;
 pub mod push;
 mod random;
 pub mod ring;

@@ -2,8 +2,10 @@
 //! what each is told when something is wrong.
 
 use std::{
+    collections::BTreeSet,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
+    sync::mpsc::{self, Receiver},
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +16,7 @@ use ringsteer_openim::{
     error::Reply,
     frame::{Request, Response, Wire, id},
     login::{Compression, Encoding},
-    message::sdkws::SetAppBackgroundStatusReq,
+    message::sdkws::{SetAppBackgroundStatusReq, SubUserOnlineStatus, SubUserOnlineStatusTips},
 };
 use ringsteer_tests::{
     client::{Login, Shape},
@@ -29,7 +31,8 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket, protocol::Role};
 on_each_family!(
     every_sdk_logs_in_at_its_owner,
     what_is_wrong_is_told_as_each_sdk_reads_it,
-    a_kicked_token_is_worth_nothing_at_any_node
+    a_kicked_token_is_worth_nothing_at_any_node,
+    who_watches_is_told_of_users_at_any_node
 );
 
 /// All forms. In one, the kernel finds no user: such a client comes to any node, and is at its owner before it is answered.
@@ -39,6 +42,9 @@ const SHAPES: [Shape; 5] = Shape::ALL;
 const LIMIT: Duration = Duration::from_secs(60);
 
 const ANDROID: u8 = 2;
+
+/// Its clients are pinged, and answer as long as somebody reads.
+const WEB: u8 = 5;
 
 /// What a gateway says to a login.
 struct Answer {
@@ -263,6 +269,147 @@ fn a_kicked_token_is_worth_nothing_at_any_node(family: Family) -> Result<()> {
             dial_patiently(&scene, good, Shape::Native)?.socket()?;
             Ok(())
         })?;
+    }
+    Ok(())
+}
+
+/// Somebody who is there, and listens all the time.
+struct Listener {
+    stream: TcpStream,
+    frames: Receiver<Response>,
+}
+
+/// What is told of a user: the platforms on which the user is online.
+type Told = Vec<(String, Vec<i32>)>;
+
+impl Listener {
+    /// Logs in, and asks to be told of others.
+    fn log_in(scene: &Scene<'_>, user: &str, platform: u8, watched: &[&String]) -> Result<Self> {
+        let login = Login { platform, ..login(user, scene.token(user, platform, "1h")?) };
+        scene.fleet.lab.client(0).run(|| {
+            let mut socket = dial_patiently(scene, &login, Shape::Native)?.socket()?;
+            let stream = socket.get_ref().try_clone()?;
+            stream.set_read_timeout(None)?;
+            if !watched.is_empty() {
+                let subscribe = SubUserOnlineStatus {
+                    subscribe_user_id: watched.iter().copied().cloned().collect(),
+                    unsubscribe_user_id: vec![],
+                };
+                let request = Request {
+                    id: id::ONLINE_STATUS,
+                    send_id: user.to_owned(),
+                    operation_id: "op".into(),
+                    msg_incr: "1".into(),
+                    data: subscribe.encode_to_vec().into(),
+                    ..Request::default()
+                };
+                socket.send(Message::Binary(wire(Shape::Native).write_request(&request)))?;
+            }
+            let (sender, frames) = mpsc::channel();
+            thread::spawn(move || {
+                while let Ok(message) = socket.read() {
+                    if let Message::Binary(frame) = message
+                        && let Ok(response) = wire(Shape::Native).read_response(&frame, 1 << 20)
+                        && sender.send(response).is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+            Ok(Self { stream, frames })
+        })
+    }
+
+    /// What it is told next.
+    fn next(&self) -> Result<Told> {
+        let Response { id, err_code, data, .. } = self.frames.recv_timeout(LIMIT).context("it is told nothing")?;
+        ensure!((id, err_code) == (id::ONLINE_STATUS, 0), "{id} with {err_code}");
+        let tips = SubUserOnlineStatusTips::decode(data)?;
+        Ok(tips.subscribers.into_iter().map(|user| (user.user_id, user.online_platform_i_ds)).collect())
+    }
+
+    /// It must be told this and nothing else.
+    fn expect(&self, user: &str, platforms: &[i32]) -> Result<()> {
+        let told = self.next()?;
+        ensure!(told == [(user.to_owned(), platforms.to_vec())], "{told:?} instead of {user} on {platforms:?}");
+        Ok(())
+    }
+
+    fn leave(self) -> Result<()> {
+        Ok(self.stream.shutdown(Shutdown::Both)?)
+    }
+}
+
+/// Waits until the gateway of a node has that figure.
+fn wait_for_figure(scene: &Scene<'_>, node: usize, name: &str, value: f64) -> Result<()> {
+    let since = Instant::now();
+    loop {
+        match Scrape::of(scene.fleet.lab.node(node), GATEWAY).and_then(|scrape| scrape.value(name)) {
+            Ok(known) if known == value => return Ok(()),
+            last if since.elapsed() > LIMIT => bail!("{name} of node {node} is {last:?}, not {value}"),
+            _ => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Who watches hears of users at other nodes who come and go; hears nothing while they, or it, go from node to node; hears
+/// that they are gone when their gateway has died; and knows how it is when two gateways could not talk for a while.
+fn who_watches_is_told_of_users_at_any_node(family: Family) -> Result<()> {
+    let lab = lab()?;
+    let scene = Scene::set(&lab, family)?;
+    scene.fleet.wait_for_links()?;
+    // The first node is the edge. Its links are left alone.
+    let [far, watcher, near] = [0, 1, 2].map(|node| scene.user_of(node));
+    let watching = Listener::log_in(&scene, &watcher, WEB, &[&far, &near])?;
+    let answer: BTreeSet<_> = watching.next()?.into_iter().collect();
+    ensure!(answer == [(far.clone(), vec![]), (near.clone(), vec![])].into(), "{answer:?}");
+    let come = |user: &str, platform| Listener::log_in(&scene, user, platform, &[]);
+
+    let first = come(&far, WEB)?;
+    watching.expect(&far, &[5])?;
+    let second = come(&far, ANDROID)?;
+    watching.expect(&far, &[2, 5])?;
+    first.leave()?;
+    watching.expect(&far, &[2])?;
+    second.leave()?;
+    watching.expect(&far, &[])?;
+    let (_far, near_by) = (come(&far, WEB)?, come(&near, WEB)?);
+    let both: BTreeSet<_> = [watching.next()?, watching.next()?].concat().into_iter().collect();
+    ensure!(both == [(far.clone(), vec![5]), (near.clone(), vec![5])].into(), "{both:?}");
+
+    // Everybody moves, alone and together.
+    let users = [far.clone(), watcher.clone(), near.clone()];
+    let mut rounds = Rounds::of(&scene.fleet);
+    for active in [&[0][..], &[1, 2], &[2], &[0, 1], &[1], &[0, 1, 2]] {
+        rounds.send_to(active, &users)?;
+    }
+    near_by.leave()?;
+    watching.expect(&near, &[]).context("after moves of which nothing is told")?;
+    let _near_by = come(&near, WEB)?;
+    watching.expect(&near, &[5])?;
+
+    scene.fleet.gateways[2].kill()?;
+    watching.expect(&near, &[]).context("after the end of a gateway")?;
+    scene.fleet.gateways[2].restart()?;
+    let near_by = come(&near, WEB)?;
+    watching.expect(&near, &[5]).context("after its return")?;
+
+    scene.fleet.wait_for_links()?;
+    let cut = lab.partition(&[lab.node(1)], &[lab.node(2)])?;
+    wait_for_figure(&scene, 1, "ringsteer_gateway_links", 1.0)?;
+    near_by.leave()?;
+    wait_for_figure(&scene, 2, "ringsteer_sessions", 0.0)?;
+    let _near_by = come(&near, ANDROID)?;
+    cut.heal()?;
+    // Before that, somebody who was not heard for long may have been called offline; and that a session has begun is known
+    // a moment before it is certain that another has ended.
+    while watching.next()? != [(near.clone(), vec![2])] {}
+
+    wait_for_figure(&scene, 1, "ringsteer_users_watched", 2.0)?;
+    watching.leave()?;
+    for node in 0..3 {
+        wait_for_figure(&scene, node, "ringsteer_users_watched", 0.0)?;
+        wait_for_figure(&scene, node, "ringsteer_watched_elsewhere", 0.0)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::Shared;
+use super::{Shared, openim::Watched};
 use crate::{
     handoff,
     peer::counters::Counts,
@@ -182,6 +182,32 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Clients that watch others.
+    fn presence_figures(&self, figures: &mut Figures) {
+        let Watched { users, watches, readers, streams, told, heard, refused } = self.watched();
+        figures.gauge("users_watched", "Users whose status sessions here are told of", users);
+        figures.gauge("watches", "The same, times sessions that are told", watches);
+        figures.counter(
+            "watches_refused",
+            "Users that a session was not told of because too many are watched",
+            refused,
+        );
+        figures.counter("statuses_told", "What sessions were told of users whom they watch", told);
+        figures.gauge(
+            "watched_elsewhere",
+            "Users here or expected here, times gateways that are told of them",
+            readers,
+        );
+        figures.counter("statuses_heard", "What other gateways have said of users who are watched here", heard);
+        figures.counter(
+            "watch_streams",
+            "How often another gateway was asked for everything that is watched here: at first, and after each loss",
+            streams,
+        );
+    }
+}
+
 impl Subject for Shared {
     fn figures(&self) -> anyhow::Result<Figures> {
         let mut figures = Figures::default();
@@ -264,6 +290,7 @@ impl Subject for Shared {
             crowded_out,
         );
         self.session_figures(&mut figures);
+        self.presence_figures(&mut figures);
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         figures.counters(
             "refusals",

@@ -320,6 +320,7 @@ impl Gateway {
             shared.tasks.spawn(listener.accept(Arc::clone(&shared)));
         }
         shared.tasks.spawn(openim::spread(Arc::clone(&shared)));
+        shared.tasks.spawn(openim::follow(Arc::clone(&shared)));
         tokio::select! {
             () = stop => {}
             () = shared.sweeper.run() => {}

@@ -190,6 +190,7 @@ impl Place {
                 return None;
             }
         };
+        let told = suspended.told;
         let since_ms = now_ms.saturating_sub(suspended.age_ms);
         let line = Arc::new(Line::new(client, since_ms, shared.limits.queue));
         requeue(&line, suspended.queue);
@@ -202,7 +203,7 @@ impl Place {
                 sessions.end(user, id, super::leaving::goodbye());
             }
         }
-        registration.watch(&session.application().watched(), &[]);
+        registration.watch_again(session.application().watched(), told);
         shared.presence_changed(&registration.user);
         Some(Running::new(stream, line, session, registration))
     }
@@ -217,8 +218,7 @@ impl Place {
 
     /// The session is not here, or not any more. Whoever calls this answers for what was kept.
     pub fn leave(mut self) -> Luggage {
-        let Some(mut registration) = self.registration.take() else { return NOTHING };
-        registration.goes_on = true;
+        let Some(registration) = self.registration.take() else { return NOTHING };
         leave(&registration).unwrap_or(NOTHING)
     }
 }

@@ -20,15 +20,18 @@ use super::{
     http::Connection,
     line::Line,
     moving::{Moving, Place},
-    openim,
+    openim::{self, Watcher},
 };
-use crate::session::{
-    application::Application,
-    core::{Action, End, Session},
-    message::Parcel,
-    outgoing::MAX_SLICES,
-    suspended::Suspended,
-    table::{Outbox as _, SessionId},
+use crate::{
+    presence::{Platforms, watching::Knows},
+    session::{
+        application::Application,
+        core::{Action, End, Session},
+        message::Parcel,
+        outgoing::MAX_SLICES,
+        suspended::Suspended,
+        table::{Outbox as _, SessionId},
+    },
 };
 
 /// How much is read at once, in bytes.
@@ -46,9 +49,9 @@ pub(super) struct Registration {
     pub(super) user: Box<[u8]>,
     pub(super) id: SessionId,
     /// Users of whose status it is told.
-    pub(super) watched: Vec<String>,
-    /// Whether the session goes on elsewhere, so that nobody is to be told that it ended.
-    pub(super) goes_on: bool,
+    watched: Vec<String>,
+    /// Users about whom it has asked and has no answer yet.
+    asked: Vec<String>,
 }
 
 /// A session with its connection.
@@ -74,10 +77,9 @@ enum Next {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.shared.sessions().remove(&self.user, self.id);
-        self.shared.presence.unwatch(self.id, &self.watched);
-        if !self.goes_on {
-            self.shared.presence_changed(&self.user);
-        }
+        self.shared.unwatch(&self.watcher(), &self.watched);
+        // Also if the session goes on elsewhere: others look there then.
+        self.shared.presence_changed(&self.user);
     }
 }
 
@@ -86,15 +88,43 @@ impl Drop for Registration {
 impl Registration {
     /// The place of a session that was put into the table.
     pub(super) fn new(shared: &Arc<Shared>, user: &[u8], id: SessionId) -> Self {
-        Self { shared: Arc::clone(shared), user: user.into(), id, watched: Vec::new(), goes_on: false }
+        Self { shared: Arc::clone(shared), user: user.into(), id, watched: Vec::new(), asked: Vec::new() }
     }
 
-    /// The session is told of these users from now on, and of those no longer.
-    pub(super) fn watch(&mut self, more: &[String], fewer: &[String]) {
-        self.shared.presence.unwatch(self.id, fewer);
-        self.shared.presence.watch((&self.user, self.id), more);
+    /// The session as one that watches others.
+    fn watcher(&self) -> Watcher {
+        Watcher::new(self.id, &self.user)
+    }
+
+    /// The session is told of these users from now on, and of those no longer. It asks about the former.
+    fn watch(&mut self, more: Vec<String>, fewer: &[String]) {
+        let watcher = self.watcher();
+        self.shared.unwatch(&watcher, fewer);
+        self.shared.watch(&watcher, more.iter().map(|user| (user.as_bytes(), Knows::Nothing)));
         self.watched.retain(|user| !fewer.contains(user));
-        self.watched.extend_from_slice(more);
+        self.watched.extend(more);
+    }
+
+    /// The session is back, or has come here, and was told that of those whom it watches.
+    pub(super) fn watch_again(&mut self, watched: Vec<String>, told: Vec<Option<Platforms>>) {
+        if !watched.is_empty() {
+            let told = told.into_iter().chain(std::iter::repeat(None)).map(Knows::Told);
+            self.shared.watch(&self.watcher(), watched.iter().map(String::as_bytes).zip(told));
+            self.watched = watched;
+        }
+    }
+
+    /// The session is told of nobody any more. What it was told of these.
+    fn watch_no_more(&mut self, users: &[String]) -> Vec<Option<Platforms>> {
+        self.watched.clear();
+        self.shared.unwatch(&self.watcher(), users)
+    }
+
+    /// What it has asked is answered: a session asks one thing at a time.
+    fn answered(&mut self) {
+        if !self.asked.is_empty() {
+            self.shared.status_answered(&self.watcher(), &std::mem::take(&mut self.asked));
+        }
     }
 }
 
@@ -195,6 +225,9 @@ impl Running {
         let orders = self.line.orders();
         for (ticket, answer) in orders.answers {
             self.session.answered(ticket, answer, now_ms);
+            if let Some(registration) = &mut self.registration {
+                registration.answered();
+            }
         }
         if let Some(farewell) = orders.farewell {
             self.session.end(farewell);
@@ -223,19 +256,23 @@ impl Running {
                 (Action::Background(background), Some(Registration { shared, user, id, .. })) => {
                     shared.sessions().set_background(user, *id, background);
                 }
-                (Action::Watch { more, fewer }, Some(registration)) => registration.watch(&more, &fewer),
+                (Action::Watch { more, fewer }, Some(registration)) => registration.watch(more, &fewer),
                 // It is leaving.
                 (_, None) => {}
             }
         }
     }
 
-    fn ask(&self, ticket: Ticket, question: Question) {
+    fn ask(&mut self, ticket: Ticket, question: Question) {
         let Application::OpenIm(openim) = self.session.application() else { return };
+        let watcher = self.registration.as_ref().map(Registration::watcher);
+        if let (Question::OnlineStatus(users), Some(registration)) = (&question, &mut self.registration) {
+            registration.asked = users.clone();
+        }
         let caller = openim::caller(openim.client(), &ticket.operation_id);
         let (shared, line) = (Arc::clone(&self.shared), Arc::clone(&self.line));
         self.shared.tasks.spawn(async move {
-            let answer = shared.ask_for(caller, question).await;
+            let answer = shared.ask_for(caller, watcher, question).await;
             line.answer((ticket, answer));
         });
     }
@@ -275,13 +312,15 @@ impl Running {
     /// Takes the session apart for who wants it; gives it back if nobody does any more, or it ends.
     fn rest(self) -> Option<Self> {
         let Self { shared, stream, line, session, registration } = self;
-        let Some(registration) = registration else { unreachable!("it is not leaving, or it could not rest") };
+        let Some(mut registration) = registration else { unreachable!("it is not leaving, or it could not rest") };
         // An end that was ordered comes first: the session is out of the table already.
         let moved = if line.is_ending() { None } else { line.taker() };
         let Some(taker) = moved else {
             drop(line.taker());
             return Some(Self { shared, stream, line, session, registration: Some(registration) });
         };
+        // What is told from here on is told where it goes on.
+        let told = registration.watch_no_more(&session.application().watched());
         // From here on nothing is added to the queue.
         let Some(place) = Place::begin_move(registration) else {
             // Somebody took it out of the table, which comes with an end.
@@ -300,6 +339,7 @@ impl Running {
             age_ms: now_ms.saturating_sub(line.since_ms()),
             queue,
             core,
+            told,
         };
         match taker.send(Moving { stream, suspended, place }) {
             Ok(()) => None,

@@ -60,6 +60,11 @@ impl Force {
     pub(super) fn ahead(&self) -> Vec<NodeAddress> {
         self.ahead.borrow().clone()
     }
+
+    /// The same, as it changes.
+    pub(super) fn followed_ahead(&self) -> watch::Receiver<Vec<NodeAddress>> {
+        self.ahead.clone()
+    }
 }
 
 // === impl Telling ===

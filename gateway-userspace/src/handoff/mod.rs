@@ -184,6 +184,11 @@ impl Handle {
         self.force.ahead()
     }
 
+    /// The same, as it changes.
+    pub fn followed_ahead(&self) -> watch::Receiver<Vec<NodeAddress>> {
+        self.force.followed_ahead()
+    }
+
     /// Gives an order, and returns when it is obeyed; false if nothing is moved any more.
     pub async fn order(&self, order: Order) -> bool {
         let (obeyed, done) = oneshot::channel();

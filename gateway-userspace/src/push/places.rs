@@ -53,15 +53,16 @@ impl Rings {
         self.older.retain(|(replaced, _)| now.saturating_sub(*replaced) < FOR);
     }
 
-    /// A node says that it is settled by that ring.
-    pub fn settled(&mut self, node: NodeAddress, ring: RingName) {
-        self.settled.insert(node, ring);
+    /// A node says that it is settled by that ring. Whether that is news.
+    pub fn settled(&mut self, node: NodeAddress, ring: RingName) -> bool {
+        let is_news = self.settled.insert(node, ring) != Some(ring);
         // There are no more nodes than the rings have.
         let known = |node: &NodeAddress| self.all().any(|ring| ring.members().iter().any(|one| one.address == *node));
         let unknown: Vec<_> = self.settled.keys().filter(|node| !known(node)).copied().collect();
         for node in unknown {
             self.settled.remove(&node);
         }
+        is_news
     }
 
     /// Who may have sessions of `user`; none without a ring. Those who are `ahead` follow a later ring than we know, and
@@ -168,7 +169,8 @@ mod tests {
         let latest = all(5);
         rings.follow(Some(node(1)), &latest, Some(&all(4)), second(2));
         assert_eq!(others(&rings), if here { 3 } else { 2 });
-        (1..=4).for_each(|number| rings.settled(node(number), latest.name()));
+        assert!((1..=4).all(|number| rings.settled(node(number), latest.name())));
+        assert!(!rings.settled(node(1), latest.name()), "once is news");
         assert_eq!(others(&rings), 0);
         // It is not for ever, should one never say so.
         rings.follow(Some(node(1)), &all(6), Some(&latest), second(3));

@@ -4,9 +4,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{application::Application, message::Parcel, table::Card};
-use crate::websocket::decoder::{
-    Decoder,
-    snapshot::{BadSnapshot, Snapshot},
+use crate::{
+    presence::Platforms,
+    websocket::decoder::{
+        Decoder,
+        snapshot::{BadSnapshot, Snapshot},
+    },
 };
 
 /// A session that was taken apart, to go on here or on another node.
@@ -22,6 +25,8 @@ pub struct Suspended {
     pub queue: Vec<Parcel>,
     /// Its inside.
     pub core: Core,
+    /// What its client has been told of the users whom it watches, in their order; none of whom it was told nothing.
+    pub told: Vec<Option<Platforms>>,
 }
 
 /// The inside of a session: what [`super::core::Session`] takes up again.

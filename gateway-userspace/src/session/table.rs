@@ -338,10 +338,14 @@ impl<O: Outbox, R> Table<O, R> {
         deliveries
     }
 
-    /// Queues a message for one session, if it is here, not in motion, and has room: for what may get lost.
+    /// Queues a message for one session, if it is here and not in motion. As in [`Table::deliver`] it ends if its queue is
+    /// full.
     pub fn offer_to(&mut self, user: &[u8], id: SessionId, message: &Message) {
-        if let Some(Session { state: State::Live(outbox), .. }) = self.session(user, id) {
-            let _ = outbox.offer(message.clone());
+        let Some(Session { state: State::Live(outbox), .. }) = self.session(user, id) else { return };
+        if outbox.offer(message.clone()).is_err() {
+            outbox.end(too_slow());
+            self.take_out(user, id, |_| true);
+            self.slow_consumers += 1;
         }
     }
 

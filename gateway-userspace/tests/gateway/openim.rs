@@ -355,24 +355,36 @@ async fn who_watches_is_told_who_comes_and_goes() {
         let tips = SubUserOnlineStatusTips::decode(data).unwrap();
         tips.subscribers.into_iter().map(|user| (user.user_id, user.online_platform_i_ds)).collect::<Vec<_>>()
     };
-    let subscribe = SubUserOnlineStatus { subscribe_user_id: vec![bob.clone(), foreign], unsubscribe_user_id: vec![] };
+    let subscribe =
+        SubUserOnlineStatus { subscribe_user_id: vec![bob.clone(), foreign.clone()], unsubscribe_user_id: vec![] };
     watcher.ask(id::ONLINE_STATUS, subscribe).await;
     // The other user's node cannot be asked, so nothing is said of that one.
     assert_eq!(status(watcher.next().await.data), [(bob.clone(), vec![])]);
 
     let mut phone = im.log_in(bob, Platform::Ios, &token(bob, Platform::Ios, 100), Wire::default()).await;
-    assert_eq!(status(watcher.next().await.data), [(bob.clone(), vec![1])]);
-    // A move within the node is no coming or going that matters, but must not end the watching.
-    let moving = im.node.take(alice).await;
-    moving.place.resume(moving.stream, moving.suspended);
-    phone.client.close(None).await.unwrap();
-    let told = loop {
+    // As long as nobody has been heard there, that user may be called offline.
+    let next = async |watcher: &mut User| loop {
         let told = status(watcher.next().await.data);
-        if told != [(bob.clone(), vec![1])] {
+        if told != [(foreign.clone(), vec![])] {
             break told;
         }
     };
-    assert_eq!(told, [(bob.clone(), vec![])]);
+    assert_eq!(next(&mut watcher).await, [(bob.clone(), vec![1])]);
+    // A move within the node is no coming or going, whoever moves, and does not end the watching.
+    for user in [alice, bob] {
+        let moving = im.node.take(user).await;
+        moving.place.resume(moving.stream, moving.suspended);
+    }
+    phone.client.close(None).await.unwrap();
+    assert_eq!(next(&mut watcher).await, [(bob.clone(), vec![])]);
+    // Whom it does not watch any more it is not told of: what comes next is of the other.
+    let carol = &im.users(3)[2];
+    let fewer = SubUserOnlineStatus { subscribe_user_id: vec![carol.clone()], unsubscribe_user_id: vec![bob.clone()] };
+    watcher.ask(id::ONLINE_STATUS, fewer).await;
+    assert_eq!(next(&mut watcher).await, [(carol.clone(), vec![])]);
+    let _bob = im.log_in(bob, Platform::Web, &token(bob, Platform::Web, 100), Wire::default()).await;
+    let _carol = im.log_in(carol, Platform::Web, &token(carol, Platform::Web, 100), Wire::default()).await;
+    assert_eq!(next(&mut watcher).await, [(carol.clone(), vec![5])]);
 }
 
 #[tokio::test]

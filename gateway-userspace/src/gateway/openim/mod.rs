@@ -5,7 +5,7 @@
 //! | `login` | from a request to a client that is who it says, or the error in the form that it reads |
 //! | `kicked` | tokens that are worth nothing any more, at every gateway |
 //! | `service` | the message service, asked for clients |
-//! | `presence` | who is online, and who wants to know |
+//! | `presence` | who is online, and who wants to know, at any gateway |
 //!
 //! What clients mean is decided in the pure [`crate::session::application`].
 
@@ -15,7 +15,7 @@ mod presence;
 mod service;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Mutex, MutexGuard, PoisonError, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -32,7 +32,7 @@ use self::service::MessageService;
 pub(super) use self::{
     kicked::spread,
     login::{Refusal, authenticate, greeting, register},
-    presence::Presence,
+    presence::{Presence, Watched, Watcher, follow},
 };
 use super::Shared;
 use crate::{
@@ -101,9 +101,18 @@ impl Shared {
     }
 
     /// Asks on behalf of a client.
-    pub(super) async fn ask_for(self: &Arc<Self>, caller: Caller, question: Question) -> Result<Bytes, Failure> {
+    pub(super) async fn ask_for(
+        &self,
+        caller: Caller,
+        watcher: Option<Watcher>,
+        question: Question,
+    ) -> Result<Bytes, Failure> {
         match (question, &self.openim) {
-            (Question::OnlineStatus(users), _) => Ok(self.online_status(users).await),
+            (Question::OnlineStatus(users), _) => match watcher {
+                Some(watcher) => Ok(self.online_status(&watcher, &users).await),
+                // It is leaving.
+                None => Ok(Bytes::new()),
+            },
             (question, Some(openim)) => openim.service.ask(&caller, question).await,
             (_, None) => Err(service::failure("this gateway serves no OpenIM")),
         }

@@ -91,7 +91,7 @@ impl Shared {
             Ok(Answer { outcomes, went, settled }) if outcomes.len() == users => {
                 lock(&self.pushes.unreachable).remove(&node);
                 if let Some(ring) = settled {
-                    self.pushes.rings(None, |rings| rings.settled(node, ring));
+                    self.has_settled(node, ring);
                 }
                 Some(outcomes.into_iter().zip(went.into_iter().chain(std::iter::repeat(vec![]))).collect())
             }

@@ -41,7 +41,7 @@ use crate::{
         round::Went,
         token::{Tokens, Unauthorized},
     },
-    ring::NodeAddress,
+    ring::{NodeAddress, RingName},
 };
 
 /// Pushes to one user each that are remembered: what ten thousand a second make in 26 seconds.
@@ -147,6 +147,19 @@ impl Shared {
         lock(&self.pushes.departures).note(user, went, self.pushes.started.elapsed());
     }
 
+    /// The other nodes that may have sessions of a user, by the rings that are known here.
+    pub(super) fn other_places(&self, user: &[u8]) -> Vec<NodeAddress> {
+        let ahead = self.ahead();
+        let Some(published) = self.published() else { return vec![] };
+        let places = self.pushes.rings(Some(&published), |rings| rings.places(user, &ahead)).unwrap_or_default();
+        places.owner.into_iter().chain(places.former).collect()
+    }
+
+    /// A node says that it is settled by that ring. Whether that is news.
+    pub(super) fn has_settled(&self, node: NodeAddress, ring: RingName) -> bool {
+        self.pushes.rings(None, |rings| rings.settled(node, ring))
+    }
+
     /// The nodes that follow a later ring than this one. To be had before the ring: who is not ahead any more then has a ring
     /// that is known here.
     fn ahead(&self) -> Vec<NodeAddress> {
@@ -154,7 +167,7 @@ impl Shared {
     }
 
     /// The sessions of a user that went from here lately. To be asked after looking for those that are here.
-    fn went_from_here(&self, user: &[u8]) -> Vec<Went> {
+    pub(super) fn went_from_here(&self, user: &[u8]) -> Vec<Went> {
         lock(&self.pushes.departures).of(user, self.pushes.started.elapsed())
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Settled {
 
 impl Shared {
     /// The ring by which all our sessions are ours, if it is so.
-    pub(super) fn settled(&self, published: &Arc<Published>) -> Option<RingName> {
+    pub(in crate::gateway) fn settled(&self, published: &Arc<Published>) -> Option<RingName> {
         let name = published.ring.name();
         let now = Instant::now();
         let mut settled = lock(&self.pushes.settled);

@@ -39,6 +39,11 @@ impl Lives {
         self.nodes.get(&node)
     }
 
+    /// All nodes that have been heard, with their present processes.
+    pub fn all(&self) -> impl Iterator<Item = (NodeAddress, &Life)> {
+        self.nodes.iter().map(|(node, life)| (*node, life))
+    }
+
     /// Whether that process is known to have ended. It is if a later one of its node has been heard, or its port was
     /// found free. (That much rests on node addresses: a process whose node is given another address while it runs leaves
     /// the port of the old one.)

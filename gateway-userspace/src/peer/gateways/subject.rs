@@ -38,8 +38,10 @@ impl Subject {
     pub const KICK: Self = Self(2);
     /// Who is online.
     pub const ONLINE: Self = Self(3);
-    /// On which platforms users are online, for clients that watch them.
-    pub const PRESENCE: Self = Self(4);
+    /// On which platforms users are online, now and from now on, for clients that watch them. (4 was without the second.)
+    pub const WATCH: Self = Self(5);
+    /// That users who are watched are online on other platforms than before.
+    pub const STATUS: Self = Self(6);
     /// Tokens that log nobody in any more.
     pub const KICKED: Self = Self(7);
     /// The first of those that belong to the moving of sessions: up to 31.
