@@ -109,6 +109,25 @@ fn less_is_believed_when_the_others_have_been_asked_since_and_more_at_once() {
 }
 
 #[test]
+fn who_has_to_be_asked_and_ends_may_have_let_a_session_go_to_any_other() {
+    let around = somewhere(&[1, 2]);
+    let (mut watching, number) = asking(&around);
+    answer(&mut watching, 1, word(1, &[5]), &around);
+    answer(&mut watching, 2, word(1, &[]), &around);
+    watching.answer(&1, [USER], number);
+    watching.answered(&1, [USER], 0, &around);
+    let went = vec![Went { connection: "c".into(), time: 1, to: node(2) }];
+    watching.told(node(1), process(), 1, vec![(USER.into(), Word { went, ..word(2, &[]) })], 0, &around);
+    watching.ended(node(2), 0, &around);
+    assert!(told(&mut watching).is_empty());
+    // It came back before that.
+    answer(&mut watching, 1, word(3, &[5]), &around);
+    assert!(told(&mut watching).is_empty());
+    watching.told(node(1), process(), 1, vec![(USER.into(), word(4, &[]))], 0, &around);
+    assert_eq!(told(&mut watching), [Platforms::new()]);
+}
+
+#[test]
 fn nobody_is_where_nothing_is_heard_for_long_or_the_process_has_ended() {
     let around = somewhere(&[1]);
     let (mut watching, number) = asking(&around);
