@@ -98,6 +98,11 @@ impl Sessions {
         self.0.sessions().users_where(wanted)
     }
 
+    /// What has happened since this was last asked ([`table::Table::take_news`]); one only may ask.
+    pub fn take_news(&self) -> table::News {
+        self.0.sessions().take_news()
+    }
+
     /// Whether a session is here, in motion or not.
     pub fn has(&self, user: &[u8], id: SessionId) -> bool {
         self.0.sessions().of(user).any(|(other, ..)| other == id)

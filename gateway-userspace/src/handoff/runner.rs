@@ -42,8 +42,8 @@ use crate::{
     session::table,
 };
 
-/// How often to look for sessions that belong elsewhere, and for those that are over. One may have begun by an older ring
-/// while we looked for them by the newer one.
+/// How often to look for sessions that belong elsewhere, and for those that are over, among those that have begun or ended
+/// since. One may have begun by an older ring while we looked for all by the newer one.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a newcomer may wait for its move. Its client waits for an answer, and would sooner or later dial again.
@@ -77,6 +77,10 @@ struct Runner {
     pieces: HashMap<SessionId, Piece>,
     /// The core's names of those that run here.
     names: HashMap<table::SessionId, SessionId>,
+    /// Users whose sessions have to be looked at once more, for a newcomer of theirs was just being let in.
+    again: Vec<Box<[u8]>>,
+    /// Sessions that may have ended before it was known that they run.
+    doubtful: Vec<SessionId>,
     /// The newcomers here that have not been let in, and how long they may wait.
     newcomers: HashMap<SessionId, Instant>,
     /// Whether no move may begin: newcomers are not let wait then.
@@ -142,6 +146,8 @@ pub(super) async fn run(
         max_message,
         pieces: HashMap::new(),
         names: HashMap::new(),
+        again: Vec::new(),
+        doubtful: Vec::new(),
         newcomers: HashMap::new(),
         stopped: false,
         beginning: HashMap::new(),
@@ -157,6 +163,8 @@ pub(super) async fn run(
         events: VecDeque::new(),
         began: Instant::now(),
     };
+    // From here on it is noted what happens.
+    runner.sessions.take_news();
     runner.ring(present);
     runner.lives(&lives.borrow_and_update());
     // If somebody else moves them, none come.
@@ -295,7 +303,7 @@ impl Runner {
         self.force.follows(epoch);
         self.tell_who_is_ahead();
         self.happen(Event::Ring { epoch, members });
-        self.look();
+        self.look_everywhere();
     }
 
     fn lives(&mut self, lives: &crate::peer::gateways::Lives) {
@@ -348,35 +356,60 @@ impl Runner {
         self.force.ahead(ahead.filter_map(|node| self.fleet.address(node)).collect());
     }
 
-    /// Looks for sessions that belong elsewhere, and for those that are over.
-    fn look(&mut self) {
+    /// Looks among all sessions for those that belong elsewhere.
+    fn look_everywhere(&mut self) {
         let published = Arc::clone(&self.published);
+        let users = self.sessions.users_where(|user| !published.is_ours(user));
+        self.consider(users.into_iter().map(|(user, _)| user).collect());
+        self.judge_newcomers();
+    }
+
+    /// Looks among those that have begun or ended since this was last done, for those that belong elsewhere or are over.
+    fn look(&mut self) {
+        let table::News { begun, ended } = self.sessions.take_news();
+        let mut users = std::mem::take(&mut self.again);
+        users.extend(begun);
+        users.retain(|user| !self.published.is_ours(user));
+        self.consider(users);
+        let ended = ended.iter().filter_map(|table| self.names.get(table).copied());
+        for session in ended.chain(std::mem::take(&mut self.doubtful)).collect::<Vec<_>>() {
+            if let Some(Piece { user, state: PieceState::Runs(table), .. }) = self.pieces.get(&session)
+                && !self.sessions.has(user, *table)
+            {
+                self.forget(session);
+                self.happen(Event::Ended { session });
+            }
+        }
+        self.judge_newcomers();
+    }
+
+    /// Sessions of these users belong elsewhere.
+    fn consider(&mut self, users: Vec<Box<[u8]>>) {
+        if users.is_empty() {
+            return;
+        }
         // Newcomers that are being let in may have a place in the table already, and have a name here.
         let begins = |piece: &&Piece| matches!(piece.state, PieceState::Begins { .. });
         let beginning: HashSet<Box<[u8]>> =
             self.pieces.values().filter(begins).map(|piece| piece.user.clone()).collect();
-        for (user, sessions) in self.sessions.users_where(|user| !published.is_ours(user)) {
-            for table in sessions {
-                if self.names.contains_key(&table) || beginning.contains(&user) {
+        for user in users {
+            if beginning.contains(&user) {
+                self.again.push(user);
+                continue;
+            }
+            for (table, _) in self.sessions.of(&user) {
+                if self.names.contains_key(&table) {
                     continue;
                 }
                 self.last_number += 1;
                 let session = SessionId { born: self.me.incarnation, number: self.last_number };
                 self.names.insert(table, session);
                 self.pieces.insert(session, Piece::new(user.clone(), PieceState::Runs(table)));
+                self.doubtful.push(session);
                 let user = User(user.clone());
                 self.happen(Event::Arrived { session, user, opened: true, platform: 0 });
             }
         }
-        let over = |(&session, piece): (&SessionId, &Piece)| match piece.state {
-            PieceState::Runs(table) if !self.sessions.has(&piece.user, table) => Some(session),
-            _ => None,
-        };
-        for session in self.pieces.iter().filter_map(over).collect::<Vec<_>>() {
-            self.forget(session);
-            self.happen(Event::Ended { session });
-        }
-        self.judge_newcomers();
     }
 
     /// A client has come that is another node's.
@@ -467,6 +500,7 @@ impl Runner {
             Some(LetIn::Here(table)) => {
                 piece.state = PieceState::Runs(table);
                 self.names.insert(table, session);
+                self.doubtful.push(session);
                 self.happen(Event::Opened { session });
             }
             Some(LetIn::Misplaced(newcomer)) => {
@@ -487,8 +521,13 @@ impl Runner {
 
     fn forget(&mut self, session: SessionId) {
         self.newcomers.remove(&session);
-        self.pieces.remove(&session);
-        self.names.retain(|_, name| *name != session);
+        let piece = self.pieces.remove(&session);
+        match piece.as_ref().map(|piece| &piece.state) {
+            Some(PieceState::Runs(table) | PieceState::Stops { table, .. }) => drop(self.names.remove(table)),
+            _ => self.names.retain(|_, name| *name != session),
+        }
+        // If it is still in the table after all, it is found again.
+        self.again.extend(piece.map(|piece| piece.user));
     }
 
     /// Begins what the core wants done.
@@ -699,6 +738,7 @@ impl Runner {
         match after {
             Some(state) => {
                 self.pieces.insert(id.session, Piece { user, first_ack, state });
+                self.doubtful.push(id.session);
                 self.judge_newcomer(id.session);
             }
             None => {
@@ -737,6 +777,7 @@ impl Runner {
                 match state {
                     PieceState::Runs(table) => {
                         self.names.insert(table, id.session);
+                        self.doubtful.push(id.session);
                     }
                     _ => {
                         self.sessions.newcomer_taken();
@@ -780,6 +821,7 @@ impl Runner {
             }
             Err(_) => {
                 piece.state = PieceState::Runs(table);
+                self.doubtful.push(id.session);
                 self.happen(Event::Failed { id, failure: Failure::Again });
             }
         }

@@ -127,6 +127,16 @@ pub struct Table<O, R> {
     in_motion: usize,
     last_id: u64,
     slow_consumers: u64,
+    news: Option<News>,
+}
+
+/// What has happened in the table, for who does not want to look through all of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Users of whom sessions have begun, or are expected from another node.
+    pub begun: Vec<Box<[u8]>>,
+    /// Sessions that have ended, or left.
+    pub ended: Vec<SessionId>,
 }
 
 #[derive(Debug)]
@@ -162,7 +172,13 @@ pub struct Luggage<R> {
 impl<O: Outbox, R> Table<O, R> {
     /// A table without sessions.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, users: HashMap::new(), sessions: 0, in_motion: 0, last_id: 0, slow_consumers: 0 }
+        Self { limits, users: HashMap::new(), sessions: 0, in_motion: 0, last_id: 0, slow_consumers: 0, news: None }
+    }
+
+    /// What has happened since this was last asked. Nothing is kept before it is asked for the first time; whoever has
+    /// asked goes on asking, for it is kept until then.
+    pub fn take_news(&mut self) -> News {
+        self.news.replace(News::default()).unwrap_or_default()
     }
 
     /// Adds a session of `user`, beside those the user has.
@@ -193,6 +209,9 @@ impl<O: Outbox, R> Table<O, R> {
         let sessions = self.users.entry(user.into()).or_insert_with(|| Vec::with_capacity(1));
         sessions.push(Session { id, card, state });
         self.sessions += 1;
+        if let Some(news) = &mut self.news {
+            news.begun.push(user.into());
+        }
         id
     }
 
@@ -221,6 +240,9 @@ impl<O: Outbox, R> Table<O, R> {
             entry.remove();
         }
         self.sessions -= 1;
+        if let Some(news) = &mut self.news {
+            news.ended.push(id);
+        }
         Some(session.state)
     }
 
@@ -313,6 +335,9 @@ impl<O: Outbox, R> Table<O, R> {
                     Ok(()) => Some(Fate::Taken),
                     Err(Full) => {
                         outbox.end(too_slow());
+                        if let Some(news) = &mut self.news {
+                            news.ended.push(session.id);
+                        }
                         Some(Fate::TooSlow)
                     }
                 },

@@ -1,6 +1,6 @@
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
 };
 
@@ -191,6 +191,9 @@ proptest! {
         let mut table: Table<Client, ()> = Table::new(limits);
         // Whose each session is, and whether it is in motion; in the order in which they came.
         let mut model: BTreeMap<SessionId, (u8, Client, Cell<bool>)> = BTreeMap::new();
+        // The sessions by the news alone.
+        let mut told_of: BTreeSet<SessionId> = BTreeSet::new();
+        prop_assert_eq!(table.take_news(), News::default());
         for (action, user, pick) in steps {
             let picked = (!model.is_empty()).then(|| *model.keys().nth(pick.index(model.len())).unwrap());
             match (action, picked) {
@@ -234,6 +237,12 @@ proptest! {
             users.sort_unstable();
             users.dedup();
             prop_assert_eq!(table.users(), users.len());
+            if pick.index(3) == 0 {
+                let News { begun, ended } = table.take_news();
+                told_of.extend(begun.iter().flat_map(|user| table.of(user).map(|(id, ..)| id)));
+                ended.iter().for_each(|id| _ = told_of.remove(id));
+                prop_assert!(told_of.iter().eq(model.keys()), "{:?}", told_of);
+            }
         }
     }
 }
