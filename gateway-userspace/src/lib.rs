@@ -17,6 +17,8 @@ pub mod presence;
 pub mod push;
 mod random;
 pub mod ring;
+#[cfg(test)]
+mod seeds;
 mod segment_size;
 pub mod session;
 pub mod telemetry;

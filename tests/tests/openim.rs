@@ -217,19 +217,6 @@ fn dial_patiently(scene: &Scene<'_>, login: &Login, shape: Shape) -> Result<Answ
     }
 }
 
-/// Waits until a node's gateway knows so many kicked tokens.
-fn wait_for_kicked(scene: &Scene<'_>, node: usize, tokens: f64) -> Result<()> {
-    let since = Instant::now();
-    loop {
-        let scrape = Scrape::of(scene.fleet.lab.node(node), GATEWAY);
-        match scrape.and_then(|scrape| scrape.value("ringsteer_tokens_kicked")) {
-            Ok(known) if known == tokens => return Ok(()),
-            last if since.elapsed() > LIMIT => bail!("node {node} does not know {tokens} kicked tokens: {last:?}"),
-            _ => thread::sleep(Duration::from_millis(20)),
-        }
-    }
-}
-
 /// A token that another login has ended stays ended when the gateway that did it is dead and the ring has given the user to
 /// another one, and at one that was started later.
 fn a_kicked_token_is_worth_nothing_at_any_node(family: Family) -> Result<()> {
@@ -247,7 +234,7 @@ fn a_kicked_token_is_worth_nothing_at_any_node(family: Family) -> Result<()> {
     })?;
     ensure!(kicked == id::KICKED, "{kicked} instead of a kick");
     for node in 0..3 {
-        wait_for_kicked(&scene, node, 1.0)?;
+        wait_for_figure(&scene, node, "ringsteer_tokens_kicked", 1.0)?;
     }
 
     scene.fleet.gateways[0].kill()?;
@@ -256,7 +243,7 @@ fn a_kicked_token_is_worth_nothing_at_any_node(family: Family) -> Result<()> {
         if node == 2 {
             scene.fleet.gateways[2].kill()?;
             scene.fleet.gateways[2].restart()?;
-            wait_for_kicked(&scene, 2, 1.0)?;
+            wait_for_figure(&scene, 2, "ringsteer_tokens_kicked", 1.0)?;
         }
         rounds.next(&[node])?;
         lab.client(0).run(|| {

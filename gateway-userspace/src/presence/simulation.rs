@@ -20,6 +20,7 @@ use crate::{
     push::round::Went,
     random::Spread,
     ring::{NodeAddress, fixtures},
+    seeds::{Place, seeds},
 };
 
 const NODES: usize = 4;
@@ -644,28 +645,10 @@ impl Simulation {
     }
 }
 
-/// Prints where it happened when a test panics.
-struct Place {
-    seed: u64,
-    step: usize,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("in step {}; RINGSTEER_SEED={} replays it", self.step, self.seed);
-        }
-    }
-}
-
 #[test]
 fn nobody_notices_a_move_and_in_the_end_all_know_who_is_online() {
-    let seeds = match std::env::var("RINGSTEER_SEED") {
-        Ok(seed) => vec![seed.parse().expect("RINGSTEER_SEED is a number")],
-        Err(_) => (0..100).collect(),
-    };
     let mut counts = [0; 5];
-    for seed in seeds {
+    for seed in seeds(100) {
         let mut place = Place { seed, step: 0 };
         let mut simulation = Simulation::new(seed);
         for step in 0..STEPS {

@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     membership::{Event, Order, pace::Jitter},
     ring::{Algorithm, Digest},
+    seeds::{Place, seeds},
 };
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -349,28 +350,10 @@ impl Simulation {
     }
 }
 
-/// Prints where it happened when a test panics.
-struct Place {
-    seed: u64,
-    step: usize,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("in step {}; RINGSTEER_SEED={} replays it", self.step, self.seed);
-        }
-    }
-}
-
 /// What happened over many seeds: proposals taken, refused, and members removed.
 fn run(losses: bool) -> [usize; 3] {
-    let seeds = match std::env::var("RINGSTEER_SEED") {
-        Ok(seed) => vec![seed.parse().expect("RINGSTEER_SEED is a number")],
-        Err(_) => (0..300).collect(),
-    };
     let mut counts = [0; 3];
-    for seed in seeds {
+    for seed in seeds(300) {
         let mut place = Place { seed, step: 0 };
         let mut simulation = Simulation::new(seed, losses);
         for step in 0..600 {
