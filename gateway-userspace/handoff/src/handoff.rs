@@ -137,9 +137,9 @@ impl<D: Clone, P: Clone> Handoff<D, P> {
         !decided.is_empty()
     }
 
-    /// When a [`Event::Tick`] is due, at the latest.
-    pub fn deadline(&self, now: Duration) -> Duration {
-        let later = [self.mover.deadline(now), self.post.deadline()];
+    /// When a [`Event::Tick`] is due, at the latest. That may be in the past.
+    pub fn deadline(&self) -> Duration {
+        let later = [self.mover.deadline(), self.post.deadline()];
         later.into_iter().flatten().fold(self.next_state, Duration::min)
     }
 

@@ -205,7 +205,7 @@ impl Simulation {
         over.into_iter().for_each(|(one, other)| self.meet(one, other));
         for index in 0..self.nodes() {
             let handoff = self.world.nodes[index].handoff.as_ref();
-            if handoff.is_some_and(|handoff| handoff.deadline(now) <= now) {
+            if handoff.is_some_and(|handoff| handoff.deadline() <= now) {
                 self.world.tick(index);
             }
         }

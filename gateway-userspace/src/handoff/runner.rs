@@ -174,7 +174,7 @@ pub(super) async fn run(
     loop {
         let mut obeyed = None;
         let over = runner.remains.clear(std::time::Instant::now()).map_or(look, Instant::from_std);
-        let due = (runner.began + runner.handoff.deadline(runner.now())).min(look).min(over);
+        let due = (runner.began + runner.handoff.deadline()).min(look).min(over);
         tokio::select! {
             Some(words) = heard.recv() => {
                 runner.hear(words);

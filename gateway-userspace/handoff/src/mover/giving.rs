@@ -79,6 +79,7 @@ impl Mover {
             here.stage = Stage::Waiting(None);
             self.pace.note(session, here);
         }
+        self.pace.look();
         for to in self.pace.targets() {
             if fleet.taking(to).is_none() {
                 continue;
@@ -86,10 +87,10 @@ impl Mover {
             let towards =
                 self.moving.iter().filter(|session| self.sessions[session].stage.target() == Some(to)).count();
             for _ in towards..self.windows.room(to, limits) {
+                let Some(session) = self.pace.first(to) else { break };
                 if !self.pace.permits(now, self.moving.len(), limits) {
                     return;
                 }
-                let Some(session) = self.pace.first(to) else { break };
                 self.pace.begun(now, limits);
                 self.windows.begun(session, to, now, limits);
                 self.begin(session, to, out);

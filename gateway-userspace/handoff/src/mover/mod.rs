@@ -334,11 +334,11 @@ impl Mover {
     }
 
     /// When something has to be done next.
-    pub(crate) fn deadline(&self, now: Duration) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         let offers = self.moving.iter().filter_map(|session| self.sessions[session].stage.deadline());
         let committed = self.committed.values().map(|one| one.again);
         let copies = self.copies.values().map(|copy| copy.again.min(copy.until));
-        offers.chain(committed).chain(copies).chain(self.pace.deadline(now)).min()
+        offers.chain(committed).chain(copies).chain(self.pace.deadline()).min()
     }
 
     pub(crate) fn progress(&self, limits: &Limits) -> Progress {

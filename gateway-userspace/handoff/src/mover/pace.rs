@@ -26,6 +26,8 @@ pub(super) struct Pace {
     paused: bool,
     /// When the next may begin, by the rate.
     next: Duration,
+    /// Whether the rate alone kept one back when somebody last wanted to begin.
+    kept_back: bool,
 }
 
 // === impl Pace ===
@@ -89,9 +91,16 @@ impl Pace {
         due
     }
 
+    /// It is looked at anew who may begin.
+    pub(super) fn look(&mut self) {
+        self.kept_back = false;
+    }
+
     /// Whether one may begin now.
-    pub(super) fn permits(&self, now: Duration, moving: usize, limits: &Limits) -> bool {
-        !self.paused && moving < limits.concurrent && (limits.moves_per_s.is_none() || self.next <= now)
+    pub(super) fn permits(&mut self, now: Duration, moving: usize, limits: &Limits) -> bool {
+        let room = !self.paused && moving < limits.concurrent;
+        self.kept_back = room && limits.moves_per_s.is_some() && now < self.next;
+        room && !self.kept_back
     }
 
     /// One has begun.
@@ -119,13 +128,13 @@ impl Pace {
         self.stranded.len()
     }
 
-    /// When somebody may be permitted who is not now.
-    pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
+    /// When somebody may be permitted who was not. It may be over: time does not stand still between a look and this.
+    pub(super) fn deadline(&self) -> Option<Duration> {
         if self.paused {
             return None;
         }
         // What waits for something else than time is looked at when that happens.
-        let rate = (!self.ready.is_empty() && self.next > now).then_some(self.next);
+        let rate = self.kept_back.then_some(self.next);
         self.later.first().map(|&(at, _)| at).into_iter().chain(rate).min()
     }
 
@@ -149,5 +158,50 @@ impl Pace {
             }
         }
         assert_eq!((waiting, stranded), (self.waiting(), self.stranded.len()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Moves begin at the permitted rate, however late who asks for the deadline and whoever is woken by it are, as long as
+    /// that is within what may be caught up with.
+    #[test]
+    fn the_rate_is_reached_by_who_is_a_little_late() {
+        let limits = Limits { moves_per_s: Some(500), ..Limits::default() };
+        let (mut pace, mut now, mut begun) = (Pace::default(), Duration::from_secs(1), 0_u64);
+        let from = now;
+        while begun < 500 {
+            pace.look();
+            while pace.permits(now, 0, &limits) {
+                pace.begun(now, &limits);
+                begun += 1;
+            }
+            let late = Duration::from_micros(begun % 7 * 1000);
+            now = now.max(pace.deadline().expect("the rate ends some time")) + late;
+        }
+        let took = now - from;
+        assert!(took <= Duration::from_millis(1020), "500 moves at 500 a second began within {took:?}");
+        assert!(took >= Duration::from_millis(980), "500 moves at 500 a second began within {took:?} already");
+    }
+
+    /// Nobody is woken for what does not depend on time.
+    #[test]
+    fn only_the_rate_wants_to_be_looked_at_again() {
+        let limits = Limits { moves_per_s: Some(500), concurrent: 1, ..Limits::default() };
+        let (mut pace, now) = (Pace::default(), Duration::from_secs(1));
+        assert!(pace.permits(now, 0, &limits));
+        pace.begun(now, &limits);
+        assert!(!pace.permits(Duration::ZERO, 0, &limits));
+        assert!(pace.deadline().is_some(), "kept back by the rate");
+        assert!(!pace.permits(Duration::ZERO, 1, &limits));
+        assert_eq!(pace.deadline(), None, "there is no room anyway");
+        assert!(!pace.permits(Duration::ZERO, 0, &limits));
+        pace.look();
+        assert_eq!(pace.deadline(), None, "nobody wants to go");
+        assert!(!pace.permits(Duration::ZERO, 0, &limits));
+        pace.pause(true);
+        assert_eq!(pace.deadline(), None, "paused");
     }
 }
