@@ -71,7 +71,7 @@ impl Scrape {
                 ["#", "HELP", name, meaning] => {
                     ensure!(help.insert(name.to_owned(), meaning.to_owned()).is_none(), "{name} is explained twice");
                 }
-                ["#", "TYPE", name, kind @ ("gauge" | "counter")] => {
+                ["#", "TYPE", name, kind @ ("gauge" | "counter" | "histogram")] => {
                     ensure!(help.contains_key(name), "{name} is not explained");
                     types.insert(name.to_owned(), kind.to_owned());
                 }
@@ -81,7 +81,12 @@ impl Scrape {
                     let typed = types.get(family).map(String::as_str);
                     let counted =
                         family.strip_suffix("_total").and_then(|family| types.get(family)).map(String::as_str);
-                    ensure!(typed == Some("gauge") || counted == Some("counter"), "a sample of no known type: {line}");
+                    let spread = ["_sum", "_count", "_bucket"].iter().find_map(|part| family.strip_suffix(part));
+                    let spread = spread.and_then(|family| types.get(family)).map(String::as_str);
+                    ensure!(
+                        typed == Some("gauge") || counted == Some("counter") || spread == Some("histogram"),
+                        "a sample of no known type: {line}"
+                    );
                     let value = value.parse().with_context(|| format!("no number: {line}"))?;
                     if samples.insert(name.to_owned(), value).is_some() {
                         bail!("twice: {line}");
@@ -90,6 +95,22 @@ impl Scrape {
             }
         }
         Ok(Self { samples, help })
+    }
+
+    /// How many values of a histogram are no larger than each of its bounds, the last one being infinity.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn histogram(&self, name: &str) -> Result<Vec<(f64, u64)>> {
+        let prefix = format!("{name}_bucket{{le=\"");
+        let bucket = |(name, value): (&String, &f64)| {
+            let bound = name.strip_prefix(&prefix)?.strip_suffix("\"}")?;
+            Some((if bound == "+Inf" { f64::INFINITY } else { bound.parse().ok()? }, *value as u64))
+        };
+        let mut buckets: Vec<_> = self.samples.iter().filter_map(bucket).collect();
+        ensure!(!buckets.is_empty(), "there is no histogram {name}");
+        buckets.sort_by(|one, other| one.0.total_cmp(&other.0));
+        Ok(buckets)
     }
 
     /// A value.

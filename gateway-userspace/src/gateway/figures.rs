@@ -265,6 +265,13 @@ impl Subject for Shared {
             "Sessions that belong to other nodes, and those on their way, by how far they have come",
             under_way.map(|(stage, count)| (vec![("stage", stage.to_owned())], count)),
         );
+        if let Some(handle) = self.moves.get() {
+            figures.histogram(
+                "move_silence_seconds",
+                "How long sessions that went to other nodes were silent: from their end here until they were told to go on there",
+                handle.silence().histogram(),
+            );
+        }
         figures.gauge("moves_paused", "1 while no move begins because an operator wants it so", moves.paused);
         let moves_per_s = moves.moves_per_s.unwrap_or_default();
         figures.gauge("moves_rate_limit", "How many moves may begin in a second; 0 for any number", moves_per_s);

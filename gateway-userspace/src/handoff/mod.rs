@@ -9,6 +9,7 @@
 //! | `piece` | a session in one of its states: socket and data, by the core's name for it |
 //! | `remains` | what stays here for a moment of a connection that has moved on |
 //! | `steps` | what an action takes: taking out, putting in, going on |
+//! | `silence` | how long sessions are silent while they move |
 //! | `diary` | what of that stands in the log |
 //! | `agent` | the requests to the agent, in order and in batches |
 //! | `claims` | the requests to other nodes' agents, where the old owner has ended |
@@ -29,6 +30,7 @@ mod misheard;
 mod piece;
 mod remains;
 mod runner;
+mod silence;
 mod steps;
 mod word;
 
@@ -43,8 +45,8 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::remains::LIFE as REMAINS_LIFE;
 use self::{force::Force, word::Heard};
+pub use self::{remains::LIFE as REMAINS_LIFE, silence::Silence};
 use crate::{
     control::{Order, Published},
     gateway::moving::Sessions,
@@ -92,6 +94,7 @@ pub struct Moves {
 #[derive(Clone, Debug)]
 pub struct Handle {
     progress: watch::Receiver<Progress>,
+    silence: Silence,
     force: Force,
     orders: mpsc::Sender<Ordered>,
 }
@@ -111,8 +114,9 @@ pub fn start(wiring: Wiring) -> Moves {
     let (progress, seen) = watch::channel(Progress::default());
     let (orders, ordered) = mpsc::channel(16);
     let (telling, force) = force::channel();
-    let task = tokio::spawn(runner::run(wiring, progress, telling, ordered));
-    Moves { handle: Handle { progress: seen, force, orders }, task }
+    let silence = Silence::new();
+    let task = tokio::spawn(runner::run(wiring, progress, silence.clone(), telling, ordered));
+    Moves { handle: Handle { progress: seen, silence, force, orders }, task }
 }
 
 // === impl Moves ===
@@ -167,6 +171,11 @@ impl Handle {
     /// How far the moves have come.
     pub fn progress(&self) -> Progress {
         *self.progress.borrow()
+    }
+
+    /// How long sessions that went from here have been silent.
+    pub fn silence(&self) -> &Silence {
+        &self.silence
     }
 
     /// Whether all others know that the published ring is followed here, so that they look here for the users it brings.

@@ -1,6 +1,6 @@
 //! A session in one of its states: socket and data, by the core's name for it.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Instant};
 
 use ringsteer_handoff::name::{MoveId, NodeId};
 use ringsteer_tcp_repair::{Dump, Put, Taken};
@@ -59,6 +59,7 @@ pub(super) struct Rest {
     pub(super) stream: TcpStream,
     pub(super) load: Load,
     pub(super) flow: Ends,
+    pub(super) since: Instant,
 }
 
 /// A session of ours whose socket is silent.
@@ -70,6 +71,17 @@ pub(super) struct Silent {
     pub(super) first_ack: u32,
     pub(super) load: Load,
     pub(super) flow: Ends,
+    /// Since when it has stood still.
+    pub(super) since: Instant,
+}
+
+/// A session that was ours, and for whose connection something is still to be done here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    pub(super) flow: Ends,
+    pub(super) first_ack: u32,
+    /// Since when it has stood still.
+    pub(super) since: Instant,
 }
 
 /// A copy of another's session.

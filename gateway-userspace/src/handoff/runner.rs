@@ -27,8 +27,9 @@ use super::{
     fleet::{self, Fleet},
     force::{Epochs, Telling},
     misheard::Misheard,
-    piece::{Copied, Ends, Load, Piece, PieceState, Rest},
+    piece::{Copied, Ends, Left, Load, Piece, PieceState, Rest, Silent},
     remains::Remains,
+    silence::Silence,
     steps::{self, NotTaken},
     word::{Heard, Said},
 };
@@ -87,12 +88,13 @@ struct Runner {
     stopped: bool,
     /// Copies that the agent is about to take.
     beginning: HashMap<MoveId, Box<Copied>>,
-    /// The connections of those that have been given up and are still held here, and what their clients acknowledged first.
-    leaving: HashMap<MoveId, (Ends, u32)>,
+    /// Those that have been given up and whose connections are still held here.
+    leaving: HashMap<MoveId, Left>,
     /// The latest moves to here.
     taken: Taken,
     /// What is left of connections that have moved on.
     remains: Arc<Remains>,
+    silence: Silence,
     misheard: Arc<Misheard>,
     last_number: u64,
     requests: mpsc::UnboundedSender<Request>,
@@ -108,6 +110,7 @@ struct Runner {
 pub(super) async fn run(
     wiring: Wiring,
     progress: watch::Sender<Progress>,
+    silence: Silence,
     force: Telling,
     mut orders: mpsc::Receiver<Ordered>,
 ) {
@@ -154,6 +157,7 @@ pub(super) async fn run(
         leaving: HashMap::new(),
         taken: Taken::default(),
         remains: Arc::default(),
+        silence,
         misheard,
         last_number: 0,
         requests,
@@ -549,15 +553,17 @@ impl Runner {
             },
             Action::Resume { id } => self.resume(id),
             Action::Repoint { id, to } => {
-                let flow = self.leaving.remove(&id).and_then(|(flow, first_ack)| flow.in_move(id, Some(first_ack)));
-                if let (Some(flow), Ok(to)) = (flow, MemberNumber::new(to.0)) {
+                let Some(Left { flow, first_ack, since }) = self.leaving.remove(&id) else { return };
+                self.silence.note(since.elapsed());
+                if let (Some(flow), Ok(to)) = (flow.in_move(id, Some(first_ack)), MemberNumber::new(to.0)) {
                     self.ask(id, MoveStep::Move { to }, flow);
                 }
             }
             Action::Discard { id } => {
                 self.newcomers.remove(&id.session);
                 if let Some(Piece { state: PieceState::Silent(silent), .. }) = self.pieces.remove(&id.session) {
-                    self.leaving.insert(id, (silent.flow, silent.first_ack));
+                    let Silent { flow, first_ack, since, .. } = *silent;
+                    self.leaving.insert(id, Left { flow, first_ack, since });
                     let to = silent.to.and_then(|to| self.fleet.address(to));
                     if let Load::Session(_, place) = &silent.load
                         && let Some(table) = place.id()
@@ -676,7 +682,8 @@ impl Runner {
                     // It stands still anyway.
                     self.events.push_back(Event::Suspended { id });
                     let Misplaced { stream, asked } = *newcomer;
-                    PieceState::Stands(Box::new(Rest { stream, load: Load::Newcomer(asked), flow }))
+                    let since = std::time::Instant::now();
+                    PieceState::Stands(Box::new(Rest { stream, load: Load::Newcomer(asked), flow, since }))
                 }
                 Err(_) => {
                     self.events.push_back(Event::Failed { id, failure: Failure::Never });

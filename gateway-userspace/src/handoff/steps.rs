@@ -28,7 +28,7 @@ use crate::{
 pub(super) fn at_rest(moving: Moving) -> io::Result<Rest> {
     let Moving { stream, suspended, place } = moving;
     match Ends::of(&stream) {
-        Ok(flow) => Ok(Rest { stream, load: Load::Session(Box::new(suspended), place), flow }),
+        Ok(flow) => Ok(Rest { stream, load: Load::Session(Box::new(suspended), place), flow, since: Instant::now() }),
         Err(error) => {
             place.resume(stream, suspended);
             Err(error)
@@ -47,7 +47,7 @@ pub(super) struct NotTaken {
 /// Takes a session out of the kernel, and gives what travels. The socket knows what its client acknowledged first, unless
 /// somebody said so. Blocks for some system calls.
 pub(super) fn take(rest: Rest, first_ack: Option<u32>) -> Result<(Silent, Vec<u8>), NotTaken> {
-    let Rest { stream, load, flow } = rest;
+    let Rest { stream, load, flow, since } = rest;
     let socket = match stream.into_std() {
         Ok(stream) => OwnedFd::from(stream),
         Err(error) => {
@@ -64,13 +64,13 @@ pub(super) fn take(rest: Rest, first_ack: Option<u32>) -> Result<(Silent, Vec<u8
             let first_ack = first_ack.unwrap_or_else(|| taken.first_acknowledged());
             let parcel = Parcel { tcp, first_ack, load: packed };
             let bytes = postcard::to_stdvec(&parcel).expect("a vector takes all bytes, and the types are plain");
-            Ok((Silent { to: None, taken, first_ack, load, flow }, bytes))
+            Ok((Silent { to: None, taken, first_ack, load, flow, since }, bytes))
         }
         Err(refused) => {
             tracing::debug!("{}: cannot be moved: {}", flow.client, refused.error);
             let failure = if lasts(&refused.error) { Failure::Never } else { Failure::Again };
             match stream_of(refused.socket) {
-                Ok(stream) => Err(NotTaken { rest: Some(Box::new(Rest { stream, load, flow })), failure }),
+                Ok(stream) => Err(NotTaken { rest: Some(Box::new(Rest { stream, load, flow, since })), failure }),
                 Err(_) => Err(NotTaken { rest: None, failure: Failure::Over }),
             }
         }

@@ -4,8 +4,8 @@ use std::fmt;
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, MetricEncoder, text},
-    metrics::MetricType,
+    encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, text},
+    metrics::{MetricType, histogram::Histogram},
     registry::Registry,
 };
 
@@ -24,7 +24,13 @@ struct Family {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    samples: Vec<(Labels, f64)>,
+    samples: Samples,
+}
+
+#[derive(Clone, Debug)]
+enum Samples {
+    Numbers(Vec<(Labels, f64)>),
+    Histogram(Histogram),
 }
 
 /// Labels and their values.
@@ -63,6 +69,12 @@ impl Figures {
         self.family(name, help, MetricType::Counter, samples);
     }
 
+    /// How often something was how large.
+    pub fn histogram(&mut self, name: &'static str, help: &'static str, values: &Histogram) {
+        let samples = Samples::Histogram(values.clone());
+        self.families.push(Family { name, help, kind: MetricType::Histogram, samples });
+    }
+
     /// Something that is text: it stands in the labels, and the value is 1.
     pub fn info(&mut self, name: &'static str, help: &'static str, labels: Labels) {
         self.family(name, help, MetricType::Gauge, [(labels, 1u64)]);
@@ -76,7 +88,7 @@ impl Figures {
         samples: impl IntoIterator<Item = (Labels, impl Number)>,
     ) {
         let samples = samples.into_iter().map(|(labels, value)| (labels, value.number())).collect();
-        self.families.push(Family { name, help, kind, samples });
+        self.families.push(Family { name, help, kind, samples: Samples::Numbers(samples) });
     }
 
     /// The text that Prometheus reads (OpenMetrics 1.0).
@@ -93,7 +105,14 @@ impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for Family { name, help, kind, samples } in &self.families {
             let mut family = encoder.encode_descriptor(name, help, None, *kind)?;
-            for (labels, value) in samples {
+            let numbers = match samples {
+                Samples::Numbers(numbers) => numbers,
+                Samples::Histogram(values) => {
+                    values.encode(family)?;
+                    continue;
+                }
+            };
+            for (labels, value) in numbers {
                 // Without labels there is no family, and no empty braces.
                 if labels.is_empty() {
                     sample(&mut family, *kind, value)?;
@@ -163,6 +182,9 @@ mod tests {
             [("tunnelled", 7u64), ("not\"ours\"\n", 0)]
                 .map(|(verdict, count)| (vec![("verdict", verdict.into())], count)),
         );
+        let values = Histogram::new([0.5, 1.0]);
+        [0.25, 0.75, 3.0].iter().for_each(|&value| values.observe(value));
+        figures.histogram("pause_seconds", "How long it paused", &values);
         figures.info("build", "The program", vec![("version", "0.1.0".into())]);
         assert_eq!(
             figures.to_text(),
@@ -173,6 +195,13 @@ mod tests {
              # TYPE ringsteer_packets counter\n\
              ringsteer_packets_total{verdict=\"tunnelled\"} 7.0\n\
              ringsteer_packets_total{verdict=\"not\\\"ours\\\"\\n\"} 0.0\n\
+             # HELP ringsteer_pause_seconds How long it paused\n\
+             # TYPE ringsteer_pause_seconds histogram\n\
+             ringsteer_pause_seconds_sum 4.0\n\
+             ringsteer_pause_seconds_count 3\n\
+             ringsteer_pause_seconds_bucket{le=\"0.5\"} 1\n\
+             ringsteer_pause_seconds_bucket{le=\"1.0\"} 2\n\
+             ringsteer_pause_seconds_bucket{le=\"+Inf\"} 3\n\
              # HELP ringsteer_build The program\n\
              # TYPE ringsteer_build gauge\n\
              ringsteer_build{version=\"0.1.0\"} 1.0\n\
