@@ -2,11 +2,14 @@
 //! everything that is under way. The same while one gateway after the other is started again. Keeps promise 3.
 
 use std::{
+    collections::HashMap,
+    fs,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,11 +21,13 @@ use ringsteer_tests::{
     fleet::{Fleet, Options},
     lab::{Family, Lab},
     on_each_family, on_each_family_and_in_each_mode,
-    rounds::owned_by,
+    rounds::{Rounds, owned_by},
+    scrape::{GATEWAY, Scrape},
     status::has,
 };
 
 on_each_family!(all_gateways_are_restarted_one_after_another_and_nobody_notices);
+on_each_family!(what_was_kept_is_sent_on_when_the_new_owner_listens);
 on_each_family_and_in_each_mode!(talking_users_follow_the_ring_and_notice_nothing);
 
 const NODES: usize = 3;
@@ -148,4 +153,66 @@ fn all_gateways_are_restarted_one_after_another_and_nobody_notices(family: Famil
     });
 
     stream.finish(&fleet, crowd, restarted, LIMIT)
+}
+
+/// Of each move: when it was decided, when the new owner went on, and when the old one had sent on to it what had come
+/// meanwhile; by the logs of both, which one clock has stamped.
+fn moments(fleet: &Fleet<'_>) -> Result<Vec<[Duration; 3]>> {
+    const WHAT: [&str; 3] = [" is given to ", " session is here now,", " what comes for it is sent on,"];
+    let mut seen: HashMap<String, [Option<Duration>; 3]> = HashMap::new();
+    for gateway in &fleet.gateways {
+        for line in fs::read_to_string(gateway.log_path())?.lines() {
+            let Some((said, id)) = line.rsplit_once(" by move ") else { continue };
+            if let Some(which) = WHAT.iter().position(|what| said.contains(what)) {
+                seen.entry(id.to_owned()).or_default()[which] = Some(time_of_day(line)?);
+            }
+        }
+    }
+    Ok(seen.into_values().filter_map(|[given, went_on, sent_on]| Some([given?, went_on?, sent_on?])).collect())
+}
+
+/// When a line of a log was written.
+fn time_of_day(line: &str) -> Result<Duration> {
+    let time = line.split(['T', 'Z']).nth(1).with_context(|| format!("no time: {line}"))?;
+    time.split(':').try_fold(Duration::ZERO, |sum, part| Ok(sum * 60 + Duration::from_secs_f64(part.parse()?)))
+}
+
+/// What has come for a session while it moved is sent on to its new owner when that listens, and not before: it would be
+/// lost, and come again after the client's timeout only. The gateways count how long each session was silent.
+fn what_was_kept_is_sent_on_when_the_new_owner_listens(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(NODES).clients(1).build()?;
+    let log = Some("info,ringsteer::handoff=debug");
+    let fleet = Fleet::start(&lab, &Options { ring_file: true, log, ..Options::all(family) })?;
+    let users = users::connect(&fleet, USERS)?;
+    users.crowd().talk(true);
+    let mut rounds = Rounds::of(&fleet);
+    for node in [0, 1, 2, 0, 1] {
+        rounds.send_to(&[node], &users.names())?;
+    }
+    users.crowd().talk(false);
+    let since = Instant::now();
+    loop {
+        let (mut moved, mut silent) = (0.0, 0.0);
+        for node in lab.nodes() {
+            let figures = Scrape::of(node, GATEWAY)?;
+            moved += figures.value("ringsteer_moves_total{outcome=\"moved\"}")?;
+            silent += figures.value("ringsteer_move_silence_seconds_count")?;
+        }
+        if moved == silent {
+            break;
+        }
+        ensure!(since.elapsed() < LIMIT, "{moved} sessions have moved, and {silent} were silent");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let moments = moments(&fleet)?;
+    // Who hears nothing of the new owner sends on after 500 ms without that.
+    let in_time = |took| took < Duration::from_millis(400);
+    let answered = |[given, _, sent_on]: &&[Duration; 3]| sent_on.checked_sub(*given).is_some_and(in_time);
+    let answered: Vec<_> = moments.iter().filter(answered).collect();
+    println!("{} moves, {} of them in time", moments.len(), answered.len());
+    ensure!(answered.len() > USERS, "there were no more than {} moves", answered.len());
+    for [_, went_on, sent_on] in answered {
+        ensure!(went_on <= sent_on, "sent on at {sent_on:?}, and the new owner went on at {went_on:?}");
+    }
+    Ok(())
 }

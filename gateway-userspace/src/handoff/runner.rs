@@ -62,6 +62,13 @@ enum Done {
     LetIn(SessionId, Option<LetIn>),
 }
 
+/// A copy that is ours, and runs as soon as the agent has taken its connection.
+struct Beginning {
+    copy: Box<Copied>,
+    /// Who is to hear then that it does: what it sends on before would find nobody here.
+    told: Option<Gateway>,
+}
+
 /// Whose a user is.
 struct Owners<'a>(&'a Published);
 
@@ -87,7 +94,7 @@ struct Runner {
     /// Whether no move may begin: newcomers are not let wait then.
     stopped: bool,
     /// Copies that the agent is about to take.
-    beginning: HashMap<MoveId, Box<Copied>>,
+    beginning: HashMap<MoveId, Beginning>,
     /// Those that have been given up and whose connections are still held here.
     leaving: HashMap<MoveId, Left>,
     /// The latest moves to here.
@@ -603,6 +610,12 @@ impl Runner {
                 {
                     silent.to = Some(to.node);
                 }
+                if let Said::Done { id, alive: true } = message
+                    && let Some(beginning) = self.beginning.get_mut(&id)
+                {
+                    beginning.told = Some(to);
+                    return;
+                }
                 diary::said(to, &message, |id| self.flow_in(id));
                 self.fleet.say(to, message);
             }
@@ -765,7 +778,7 @@ impl Runner {
         };
         match copy.flow.in_move(id, Some(copy.first_ack)) {
             Some(flow) => {
-                self.beginning.insert(id, copy);
+                self.beginning.insert(id, Beginning { copy, told: None });
                 self.ask(id, MoveStep::Take, flow);
             }
             None => self.begin(id, *copy),
@@ -872,8 +885,12 @@ impl Runner {
                 if outcome != Some(MoveOutcome::Done) {
                     tracing::warn!("{}: the agent does not take it: {outcome:?}", flow.client);
                 }
-                if let Some(copy) = self.beginning.remove(&id) {
+                if let Some(Beginning { copy, told }) = self.beginning.remove(&id) {
                     self.begin(id, *copy);
+                    if let Some(to) = told {
+                        let alive = self.pieces.contains_key(&id.session);
+                        self.fleet.say(to, Said::Done { id, alive });
+                    }
                     // What beginning has brought about.
                     self.happen(Event::Tick);
                 }
