@@ -9,10 +9,10 @@ pub struct Limits {
     pub moves_per_s: Option<u32>,
     /// Sessions on their way from here, up to the commit.
     pub concurrent: usize,
-    /// The same, towards one node.
+    /// The same, towards one node; if there is a goal, until the move is done.
     pub concurrent_per_node: usize,
-    /// How long a move may take, from the suspension to the commit: while they take longer, fewer are under way at once.
-    /// None for as many as the limits above permit.
+    /// How much longer than the quickest a move may take, until the new owner has said that it is done: while they take
+    /// longer, fewer are under way at once. None for as many as the limits above permit.
     pub move_goal: Option<Duration>,
     /// Copies taken from all others that are not decided yet. More are refused, and tried again.
     pub copies: usize,
@@ -47,7 +47,7 @@ impl Default for Limits {
             moves_per_s: Some(5000),
             concurrent: 256,
             concurrent_per_node: 128,
-            move_goal: Some(Duration::from_millis(5)),
+            move_goal: Some(Duration::from_micros(1500)),
             copies: 1024,
             offer_limit: Duration::from_secs(2),
             copy_limit: Duration::from_secs(60),

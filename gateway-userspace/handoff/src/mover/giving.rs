@@ -86,7 +86,7 @@ impl Mover {
             }
             let towards =
                 self.moving.iter().filter(|session| self.sessions[session].stage.target() == Some(to)).count();
-            for _ in towards..self.windows.room(to, limits) {
+            for _ in 0..self.windows.room(to, towards, limits) {
                 let Some(session) = self.pace.first(to) else { break };
                 if !self.pace.permits(now, self.moving.len(), limits) {
                     return;
@@ -196,7 +196,6 @@ impl Mover {
         {
             send(to, Message::Go { id }, out);
             out.push_back(Action::Discard { id });
-            self.windows.committed(id.session, now, limits);
             let session = self.remove(id.session).expect("it has a stage");
             self.remember(id.session, session, Some(to.node), now, limits);
             self.committed.insert(id.session, Committed { to, again: now + limits.retry, repointed: false });
@@ -246,6 +245,7 @@ impl Mover {
         out: &mut Out<D, P>,
     ) {
         if self.committed_to(id) == Some(from) {
+            self.windows.done(id.session, now, limits);
             self.settle(id.session, out);
             self.gone.get_mut(&id.session).expect("who was committed is gone").until = now + limits.memory;
             if !alive {
@@ -367,6 +367,7 @@ impl Mover {
     /// Nothing is waited for any more from the one to whom a session was committed. False if it was to nobody.
     pub(super) fn settle<D, P>(&mut self, session: SessionId, out: &mut Out<D, P>) -> bool {
         let Some(mut one) = self.committed.remove(&session) else { return false };
+        self.windows.over(session);
         one.repoint(MoveId { session, generation: self.gone[&session].generation }, out);
         true
     }

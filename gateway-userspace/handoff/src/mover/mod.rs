@@ -210,6 +210,7 @@ impl Mover {
     /// It is over.
     pub(crate) fn ended<D, P>(&mut self, session: SessionId, now: Duration, limits: &Limits, out: &mut Out<D, P>) {
         let Some(over) = self.remove(session) else { return };
+        self.windows.over(session);
         let id = MoveId { session, generation: over.generation };
         if let Stage::Offered { to, .. } = over.stage {
             send(to, Message::Abort { id }, out);
@@ -377,7 +378,6 @@ impl Mover {
     fn remove(&mut self, session: SessionId) -> Option<Session> {
         let here = self.sessions.remove(&session)?;
         self.pace.forget(session, &here);
-        self.windows.over(session);
         self.moving.remove(&session);
         self.foreign -= usize::from(here.opened && here.owner.is_some());
         Some(here)
@@ -451,6 +451,7 @@ impl Mover {
             named.entry(user).or_default().insert(*session);
         }
         assert!(named.into_iter().eq(self.of_user.iter().map(|(user, sessions)| (user, sessions.clone()))));
+        self.windows.check(|session| self.moving.contains(&session) || self.committed.contains_key(&session));
         self.pace.check(self.sessions.iter().map(|(session, here)| (*session, here)));
     }
 }
