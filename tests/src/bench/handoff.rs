@@ -1,9 +1,12 @@
 //! `bench handoff`: what it takes to move sessions from one gateway to another, and what their users see of it.
 //!
-//! One node is the edge and owns nobody; the two others own everybody in turn, and each ring moves all sessions. Some of the
-//! users are *samplers*: they say something every [`SAY`] whatever has been answered, and each message carries its time. The
-//! longest that a message of a sampler was on its way during a move is that connection's blackout, ordinary delay included;
-//! the same figure while nothing moves stands beside it. The samplers are pushed to as well, one after the other.
+//! One node is the edge and owns nobody; the two others own everybody in turn, and each ring moves all sessions. How long each
+//! was silent its old gateway says.
+//!
+//! Some of the users are *samplers*: they say something every [`SAY`] whatever has been answered, and each message carries its
+//! time. The longest that a message of a sampler was on its way during a ring change is what that client saw of it: of the
+//! ring, of all the moves beside its own, and of its own process having to wait for a processor. The same figure while nothing
+//! moves stands beside it. The samplers are pushed to as well, one after the other.
 //!
 //! A move costs processor time at both its ends. What the gateways and agents have taken while they moved, less what they
 //! take in the same time while nothing moves, shared among the moves and their two ends, is the time of an end; what a core
@@ -23,7 +26,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use futures_util::{SinkExt as _, StreamExt as _};
-use ringsteer::ring::{Epoch, MemberState, Ring};
+use ringsteer::{
+    control::{self, NodeMoves, Order},
+    ring::{Epoch, MemberState, Ring},
+};
 use tokio::{
     net::TcpStream,
     time::{MissedTickBehavior, interval, sleep},
@@ -39,9 +45,10 @@ use crate::{
     client::{BatchPusher, PushStatus},
     fleet::{Fleet, Options},
     lab::Lab,
+    scrape::{GATEWAY, Scrape},
 };
 
-/// How often a sampler says something; no blackout is measured finer than this.
+/// How often a sampler says something; nothing that it sees is measured finer than this.
 const SAY: Duration = Duration::from_millis(2);
 
 /// How often one of the samplers is pushed to, at most.
@@ -72,11 +79,14 @@ pub struct Args {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=5000))]
     busy: u32,
     /// Users among them whose messages are timed
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     samplers: u32,
     /// How often all of them are moved
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=999))]
     moves: u32,
+    /// Moves a second that each gateway may begin; by default as many as gateways begin by default
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
 }
 
 /// What the samplers see.
@@ -102,8 +112,8 @@ struct Seen {
 pub fn run(args: &Args) -> Result<()> {
     println!("moving all sessions, {} times; times are p50 and p99 in milliseconds", args.moves);
     println!(
-        "{:<12} {:>8} {:>10} {:>12} {:>14} {:>14} {:>14} {:>14}",
-        "", "moves/s", "us an end", "ends/s core", "blackout", "quiet", "push", "quiet"
+        "{:<12} {:>8} {:>10} {:>12} {:>14} {:>14} {:>14} {:>14} {:>14}",
+        "", "moves/s", "us an end", "ends/s core", "silent", "longest", "quiet", "push", "quiet"
     );
     for (what, count, talk) in [("idle", args.idle, None), ("busy", args.busy, Some(BUSY))] {
         one(what, count as usize, talk, args).with_context(|| format!("with {count} {what} sessions"))?;
@@ -119,6 +129,11 @@ fn one(what: &str, count: usize, talk: Option<Duration>, args: &Args) -> Result<
     let all = (count + samplers) as u64;
     let mut at = 1;
     follow(&fleet, 2, at, 0)?;
+    if let Some(rate) = args.rate {
+        let socket = fleet.socket(0);
+        let nodes = lab.router().block_on(control::handoff(&socket, None, Some(Order::Rate(Some(rate)))))?;
+        ensure!(nodes.iter().all(|node| node.moves.is_some()), "a gateway was not told the rate");
+    }
     let crowds = (0..processes)
         .map(|index| crowd(&lab, index, fleet.websocket(), index * EACH, EACH.min(count - index * EACH), talk))
         .collect::<Result<Vec<_>>>()?;
@@ -136,6 +151,7 @@ fn one(what: &str, count: usize, talk: Option<Duration>, args: &Args) -> Result<
     wait_for(&fleet, at, all)?;
     tasks.push(lab.pusher().spawn(samples.clone().push(samplers, fleet.push()))?);
 
+    let silent_before = silences(&fleet)?;
     let (mut quiet, mut moving, mut took) = (Seen::default(), Seen::default(), Vec::new());
     let mut busy = Duration::ZERO;
     for round in 0..args.moves {
@@ -159,6 +175,8 @@ fn one(what: &str, count: usize, talk: Option<Duration>, args: &Args) -> Result<
             anyhow::bail!("after {} moves: {why}", round + 1);
         }
     }
+    let silent = silent_before.iter().zip(silences(&fleet)?);
+    let silent: Vec<_> = silent.map(|(&(bound, before), (_, after))| (bound, after - before)).collect();
     samples.over.store(true, Ordering::SeqCst);
     for task in tasks {
         lab.router().block_on(task)?;
@@ -167,10 +185,12 @@ fn one(what: &str, count: usize, talk: Option<Duration>, args: &Args) -> Result<
     let per_s = all as f64 / took[took.len() / 2].as_secs_f64();
     let an_end = busy.as_secs_f64() / f64::from(args.moves) / all as f64 / 2.0;
     println!(
-        "{:<12} {per_s:>8.0} {:>10.0} {:>12.0} {} {} {} {}",
+        "{:<12} {per_s:>8.0} {:>10.0} {:>12.0} {:>7.1} {:>6.1} {} {} {} {}",
         format!("{count} {what}"),
         an_end * 1e6,
         1.0 / an_end,
+        quantile(&silent, 0.5) * 1e3,
+        quantile(&silent, 0.99) * 1e3,
         pair(&mut moving.longest_ns),
         pair(&mut quiet.longest_ns),
         pair(&mut moving.pushes_ns),
@@ -192,6 +212,34 @@ fn worked(fleet: &Fleet<'_>) -> Result<Duration> {
         }
     }
     Ok(Duration::from_millis(10 * ticks))
+}
+
+/// How many sessions have been silent for how long at most while they moved, at all gateways together.
+fn silences(fleet: &Fleet<'_>) -> Result<Vec<(f64, u64)>> {
+    let mut all: Vec<(f64, u64)> = Vec::new();
+    for node in fleet.lab.nodes() {
+        let here = Scrape::of(node, GATEWAY)?.histogram("ringsteer_move_silence_seconds")?;
+        all.resize(here.len(), (0.0, 0));
+        for (sum, (bound, count)) in all.iter_mut().zip(here) {
+            *sum = (bound, sum.1 + count);
+        }
+    }
+    Ok(all)
+}
+
+/// A quantile of what is spread over these buckets, as if it were even within each of them, as Prometheus has it.
+fn quantile(buckets: &[(f64, u64)], share: f64) -> f64 {
+    let wanted = share * buckets.last().map_or(0.0, |&(_, all)| all as f64);
+    let (mut below, mut so_far) = (0.0, 0.0);
+    for &(bound, count) in buckets {
+        let count = count as f64;
+        if count >= wanted && count > so_far {
+            let part = (wanted - so_far) / (count - so_far);
+            return if bound.is_finite() { below + part * (bound - below) } else { below };
+        }
+        (below, so_far) = (bound, count);
+    }
+    below
 }
 
 /// Median and 99th percentile, in milliseconds.
@@ -226,23 +274,23 @@ fn follow(fleet: &Fleet<'_>, epoch: u64, at: usize, sessions: u64) -> Result<()>
     wait_for(fleet, at, sessions)
 }
 
-/// Waits until that node has so many sessions, and the others have none.
+/// Waits until that node has so many sessions, and the others have none. Asks how the moves go, and not for a status, for
+/// which agents look through their maps.
 fn wait_for(fleet: &Fleet<'_>, at: usize, sessions: u64) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let (deadline, socket) = (Instant::now() + PATIENCE, fleet.socket(0));
+    let at = fleet.ring.members()[at].number;
     fleet.lab.router().block_on(async {
-        for node in 0..fleet.lab.nodes().len() {
-            let wanted = if node == at { sessions } else { 0 };
-            loop {
-                let status = fleet.status(node).await?;
-                let found = status.gateways.iter().map(|gateway| gateway.report.sessions).sum::<u64>();
-                if found == wanted {
-                    break;
-                }
-                ensure!(Instant::now() < deadline, "node {node} has {found} sessions, and should have {wanted}");
-                sleep(LOOK).await;
+        loop {
+            let nodes = control::handoff(&socket, None, None).await?;
+            let found = |node: &NodeMoves| node.moves.as_ref().map(|moves| moves.sessions);
+            let wanted = |node: &NodeMoves| if node.number == at { sessions } else { 0 };
+            if nodes.iter().all(|node| found(node) == Some(wanted(node))) {
+                return Ok(());
             }
+            let found: Vec<_> = nodes.iter().map(found).collect();
+            ensure!(Instant::now() < deadline, "the nodes have {found:?} sessions; all {sessions} should be at {at}");
+            sleep(LOOK).await;
         }
-        Ok(())
     })
 }
 
