@@ -77,8 +77,9 @@ macro_rules! on_each_family {
     )+};
 }
 
-/// Makes three tests of each of these functions, in a module of the function's name: `ipv4` and `ipv6` in the ordinary
-/// mode, and `accept_ipv4` in mode "accept". A function takes the [`Family`] and the mode and gives what a test may give.
+/// Makes four tests of each of these functions, in a module of the function's name: `ipv4` and `ipv6` in the ordinary
+/// mode, `accept_ipv4` and `accept_ipv6` in mode "accept". A function takes the [`Family`] and the mode and gives what a
+/// test may give.
 #[macro_export]
 macro_rules! on_each_family_and_in_each_mode {
     ($($test:ident),+ $(,)?) => {$(
@@ -98,6 +99,11 @@ macro_rules! on_each_family_and_in_each_mode {
             #[test]
             fn accept_ipv4() -> impl ::std::process::Termination {
                 super::$test($crate::lab::Family::V4, Mode::Accept)
+            }
+
+            #[test]
+            fn accept_ipv6() -> impl ::std::process::Termination {
+                super::$test($crate::lab::Family::V6, Mode::Accept)
             }
         }
     )+};
