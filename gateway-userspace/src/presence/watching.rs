@@ -272,11 +272,7 @@ impl<W: Ord + Clone, R> Watching<W, R> {
     fn forget(&mut self, user: &Name) {
         let Some(watched) = self.users.remove(user) else { return };
         for node in watched.there.into_keys() {
-            if let Some(source) = self.sources.get_mut(&node) {
-                source.ask_no_more(user);
-                source.users -= 1;
-                self.out.nodes.insert(node);
-            }
+            self.no_place(user, node);
         }
         for number in watched.open {
             self.is_known(number);
@@ -385,11 +381,7 @@ impl<W: Ord + Clone, R> Watching<W, R> {
             if let Some(watched) = self.users.get_mut(user) {
                 watched.there.remove(&node);
             }
-            if let Some(source) = self.sources.get_mut(&node) {
-                source.ask_no_more(user);
-                source.users -= 1;
-                self.out.nodes.insert(node);
-            }
+            self.no_place(user, node);
         }
         self.look(user, now_ms, around);
     }
@@ -410,6 +402,15 @@ impl<W: Ord + Clone, R> Watching<W, R> {
         source.users += 1;
         source.ask_for(Name::clone(user));
         self.out.nodes.insert(node);
+    }
+
+    /// A node is not asked about a user any more.
+    fn no_place(&mut self, user: &Name, node: NodeAddress) {
+        if let Some(source) = self.sources.get_mut(&node) {
+            source.ask_no_more(user);
+            source.users -= 1;
+            self.out.nodes.insert(node);
+        }
     }
 
     /// Every node that may have sessions of a user, but that one, has to be asked once more.
