@@ -2,7 +2,7 @@
 //! everything that is under way. The same while one gateway after the other is started again. Keeps promise 3.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     net::SocketAddr,
     sync::{
@@ -28,6 +28,7 @@ use ringsteer_tests::{
 
 on_each_family!(all_gateways_are_restarted_one_after_another_and_nobody_notices);
 on_each_family!(what_was_kept_is_sent_on_when_the_new_owner_listens);
+on_each_family!(a_session_keeps_its_name_whenever_the_ring_changes);
 on_each_family_and_in_each_mode!(talking_users_follow_the_ring_and_notice_nothing);
 
 const NODES: usize = 3;
@@ -215,4 +216,50 @@ fn what_was_kept_is_sent_on_when_the_new_owner_listens(family: Family) -> Result
         ensure!(went_on <= sent_on, "sent on at {sent_on:?}, and the new owner went on at {went_on:?}");
     }
     Ok(())
+}
+
+/// A ring that changes again while copies of sessions wait at their new owner for the word: none of them is taken for a
+/// session that has just come, and gets another name. What counts its moves would begin anew with that, and the edges would
+/// not believe it.
+fn a_session_keeps_its_name_whenever_the_ring_changes(family: Family) -> Result<()> {
+    let lab = Lab::builder().nodes(NODES).clients(1).build()?;
+    let log = Some("info,ringsteer::handoff=debug");
+    let fleet = Fleet::start(&lab, &Options { ring_file: true, log, ..Options::all(family) })?;
+    let users = users::connect(&fleet, USERS)?;
+    users.crowd().talk(true);
+    let mut rounds = Rounds::of(&fleet);
+    for round in 0..10 {
+        // Each while moves of the one before are under way.
+        for node in 0..NODES {
+            rounds.next(&[node])?;
+            let under_way = Instant::now();
+            while !(0..NODES).any(|node| arriving(&lab, node).unwrap_or(true)) {
+                if under_way.elapsed() > Duration::from_millis(50) {
+                    break;
+                }
+            }
+        }
+        rounds.send_to(&[round % NODES], &users.names())?;
+    }
+    users.crowd().talk(false);
+    let mut names: HashMap<String, HashSet<String>> = HashMap::new();
+    for gateway in &fleet.gateways {
+        for line in fs::read_to_string(gateway.log_path())?.lines() {
+            let Some((said, id)) = line.rsplit_once(" by move ") else { continue };
+            let Some((before, _)) = said.split_once(": session is here now,") else { continue };
+            let (Some(client), Some((name, _))) = (before.split(' ').next_back(), id.split_once('+')) else { continue };
+            names.entry(client.to_owned()).or_default().insert(name.to_owned());
+        }
+    }
+    println!("{} sessions have moved", names.len());
+    ensure!(names.len() >= USERS, "only {} sessions have moved", names.len());
+    for (client, names) in names {
+        ensure!(names.len() == 1, "{client} has been called {names:?}");
+    }
+    Ok(())
+}
+
+/// Whether copies wait at a node.
+fn arriving(lab: &Lab, node: usize) -> Result<bool> {
+    Ok(Scrape::of(lab.node(node), GATEWAY)?.value("ringsteer_moves_under_way{stage=\"arriving\"}")? > 0.0)
 }

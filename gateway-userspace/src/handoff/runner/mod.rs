@@ -86,7 +86,7 @@ struct Runner {
     pieces: HashMap<SessionId, Piece>,
     /// The core's names of those that run here.
     names: HashMap<table::SessionId, SessionId>,
-    /// Users whose sessions have to be looked at once more, for a newcomer of theirs was just being let in.
+    /// Users whose sessions have to be looked at once more, for one of them was just coming.
     again: Vec<Box<[u8]>>,
     /// Sessions that may have ended before it was known that they run.
     doubtful: Vec<SessionId>,
@@ -400,12 +400,12 @@ impl Runner {
         if users.is_empty() {
             return;
         }
-        // Newcomers that are being let in may have a place in the table already, and have a name here.
-        let begins = |piece: &&Piece| matches!(piece.state, PieceState::Begins { .. });
-        let beginning: HashSet<Box<[u8]>> =
-            self.pieces.values().filter(begins).map(|piece| piece.user.clone()).collect();
+        // Copies have a place in the table already, and newcomers that are being let in may have one: they have a name here,
+        // but what they will be called there is not known yet.
+        let comes = |piece: &&Piece| matches!(piece.state, PieceState::Copy(_) | PieceState::Begins { .. });
+        let coming: HashSet<Box<[u8]>> = self.pieces.values().filter(comes).map(|piece| piece.user.clone()).collect();
         for user in users {
-            if beginning.contains(&user) {
+            if coming.contains(&user) {
                 self.again.push(user);
                 continue;
             }
