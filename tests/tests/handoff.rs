@@ -156,17 +156,31 @@ fn all_gateways_are_restarted_one_after_another_and_nobody_notices(family: Famil
     stream.finish(&fleet, crowd, restarted, LIMIT)
 }
 
+/// A fleet whose gateways write down each step of each move.
+fn that_writes_down_its_moves(lab: &Lab, family: Family) -> Result<Fleet<'_>> {
+    let log = Some("info,ringsteer::handoff=debug");
+    Fleet::start(lab, &Options { ring_file: true, log, ..Options::all(family) })
+}
+
+/// What the gateways have written down of moves: the line up to the move, and the move.
+fn said_of_moves(fleet: &Fleet<'_>) -> Result<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    for gateway in &fleet.gateways {
+        let log = fs::read_to_string(gateway.log_path())?;
+        let of_moves = log.lines().filter_map(|line| line.rsplit_once(" by move "));
+        all.extend(of_moves.map(|(said, id)| (said.to_owned(), id.to_owned())));
+    }
+    Ok(all)
+}
+
 /// Of each move: when it was decided, when the new owner went on, and when the old one had sent on to it what had come
 /// meanwhile; by the logs of both, which one clock has stamped.
 fn moments(fleet: &Fleet<'_>) -> Result<Vec<[Duration; 3]>> {
     const WHAT: [&str; 3] = [" is given to ", " session is here now,", " what comes for it is sent on,"];
     let mut seen: HashMap<String, [Option<Duration>; 3]> = HashMap::new();
-    for gateway in &fleet.gateways {
-        for line in fs::read_to_string(gateway.log_path())?.lines() {
-            let Some((said, id)) = line.rsplit_once(" by move ") else { continue };
-            if let Some(which) = WHAT.iter().position(|what| said.contains(what)) {
-                seen.entry(id.to_owned()).or_default()[which] = Some(time_of_day(line)?);
-            }
+    for (said, id) in said_of_moves(fleet)? {
+        if let Some(which) = WHAT.iter().position(|what| said.contains(what)) {
+            seen.entry(id).or_default()[which] = Some(time_of_day(&said)?);
         }
     }
     Ok(seen.into_values().filter_map(|[given, went_on, sent_on]| Some([given?, went_on?, sent_on?])).collect())
@@ -182,8 +196,7 @@ fn time_of_day(line: &str) -> Result<Duration> {
 /// lost, and come again after the client's timeout only. The gateways count how long each session was silent.
 fn what_was_kept_is_sent_on_when_the_new_owner_listens(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(NODES).clients(1).build()?;
-    let log = Some("info,ringsteer::handoff=debug");
-    let fleet = Fleet::start(&lab, &Options { ring_file: true, log, ..Options::all(family) })?;
+    let fleet = that_writes_down_its_moves(&lab, family)?;
     let users = users::connect(&fleet, USERS)?;
     users.crowd().talk(true);
     let mut rounds = Rounds::of(&fleet);
@@ -223,8 +236,7 @@ fn what_was_kept_is_sent_on_when_the_new_owner_listens(family: Family) -> Result
 /// not believe it.
 fn a_session_keeps_its_name_whenever_the_ring_changes(family: Family) -> Result<()> {
     let lab = Lab::builder().nodes(NODES).clients(1).build()?;
-    let log = Some("info,ringsteer::handoff=debug");
-    let fleet = Fleet::start(&lab, &Options { ring_file: true, log, ..Options::all(family) })?;
+    let fleet = that_writes_down_its_moves(&lab, family)?;
     let users = users::connect(&fleet, USERS)?;
     users.crowd().talk(true);
     let mut rounds = Rounds::of(&fleet);
@@ -243,13 +255,10 @@ fn a_session_keeps_its_name_whenever_the_ring_changes(family: Family) -> Result<
     }
     users.crowd().talk(false);
     let mut names: HashMap<String, HashSet<String>> = HashMap::new();
-    for gateway in &fleet.gateways {
-        for line in fs::read_to_string(gateway.log_path())?.lines() {
-            let Some((said, id)) = line.rsplit_once(" by move ") else { continue };
-            let Some((before, _)) = said.split_once(": session is here now,") else { continue };
-            let (Some(client), Some((name, _))) = (before.split(' ').next_back(), id.split_once('+')) else { continue };
-            names.entry(client.to_owned()).or_default().insert(name.to_owned());
-        }
+    for (said, id) in said_of_moves(&fleet)? {
+        let Some((before, _)) = said.split_once(": session is here now,") else { continue };
+        let (Some(client), Some((name, _))) = (before.split(' ').next_back(), id.split_once('+')) else { continue };
+        names.entry(client.to_owned()).or_default().insert(name.to_owned());
     }
     println!("{} sessions have moved", names.len());
     ensure!(names.len() >= USERS, "only {} sessions have moved", names.len());
